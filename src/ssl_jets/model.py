@@ -74,20 +74,26 @@ class Model(ShortRepr):
         return sum(parameter_count(module) for module in modules if module is not None)
 
     @property
+    def training(self) -> dict[str, Any]:
+        """Facts of the training: files, split, steps, columns; empty for a model that is not trained."""
+        facts: dict[str, Any] = self.facts.get("training", {})
+        return facts
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Particle columns and features that the encoder was trained with."""
-        return tuple(self.facts.get("training", {}).get("columns", COLUMNS))
+        return tuple(self.training.get("columns", COLUMNS))
 
     @property
     def context(self) -> tuple[str, ...]:
         """Context that the encoder was trained with."""
-        return tuple(self.facts.get("training", {}).get("context", ()))
+        return tuple(self.training.get("context", ()))
 
     @property
     def collections(self) -> dict[str, CollectionSettings]:
         """Further collections that the encoder was trained with, by name."""
         declared = self.encoder.cfg.collections
-        return {name: declared[name] for name in self.facts.get("training", {}).get("collections", ())}
+        return {name: declared[name] for name in self.training.get("collections", ())}
 
     def embed(
         self,

@@ -15,15 +15,13 @@ from ssl_jets.data.skipped import require_jets, skipped_lines
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.runtime.console import Log, to_stderr
 
-_DATA = DataSettings()
-
 
 def read_jets(
     sources: Sequence[str],
     *,
     each: int | None = None,
     keep: Sequence[str] = (),
-    data: DataSettings = _DATA,
+    data: DataSettings = DataSettings(),
     log: Log = to_stderr,
 ) -> Jets:
     """Read the jets of `sources` into memory, in input order; about 1.7 kB each.

@@ -26,7 +26,6 @@ from ssl_jets.runtime.precision import PrecisionSetting, resolve_precision
 
 FAR = 0.5
 """Standard deviations: classes of jets differ by less from each other."""
-_REQUEST = Request()
 _NO_Z = "its z is not finite"
 
 Progress = Callable[[int, int], None]
@@ -37,7 +36,7 @@ def embed_parts(
     encoder: BaseEncoder,
     files: Sequence[JetFile],
     parts: Sequence[EntryRange],
-    request: Request = _REQUEST,
+    request: Request = Request(),
     *,
     device: torch.device | str = "cpu",
     batch: int = BATCH,

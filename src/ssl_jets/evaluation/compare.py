@@ -34,8 +34,6 @@ ENSEMBLE = "ensemble"
 CKA_JETS = 5000
 """Most jets that CKA is computed on."""
 
-_SETTINGS = EvaluateSettings()
-
 
 def compare_models(
     paths: Sequence[str | Path],
@@ -43,7 +41,7 @@ def compare_models(
     out: str | Path,
     *,
     ensemble: bool = False,
-    settings: EvaluateSettings = _SETTINGS,
+    settings: EvaluateSettings = EvaluateSettings(),
     device: str | None = None,
     force: bool = False,
     log: Log = to_stderr,

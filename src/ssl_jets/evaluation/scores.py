@@ -28,14 +28,12 @@ from ssl_jets.runtime.atomic import check_folder
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
 from ssl_jets.zfile import ZFile, read_scores
 
-_SETTINGS = EvaluateSettings()
-
 
 def evaluate_scores(
     paths: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
-    settings: EvaluateSettings = _SETTINGS,
+    settings: EvaluateSettings = EvaluateSettings(),
     force: bool = False,
     log: Log = to_stderr,
 ) -> Evaluation:

@@ -29,7 +29,6 @@ from ssl_jets.runtime.atomic import check_folder
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
 from ssl_jets.zfile import ZFile
 
-_SETTINGS = EvaluateSettings()
 _KEYS = {"source_file", "source_entry", "source_jet", "label"}
 
 
@@ -37,7 +36,7 @@ def evaluate_z(
     paths: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
-    settings: EvaluateSettings = _SETTINGS,
+    settings: EvaluateSettings = EvaluateSettings(),
     force: bool = False,
     log: Log = to_stderr,
 ) -> Evaluation:

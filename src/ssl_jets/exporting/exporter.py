@@ -97,7 +97,7 @@ def export(
     rounded = out.with_suffix(f".int8{SUFFIX}")
     for path in (out, rounded)[: 1 + int8]:
         check_output(path, force=force)
-    check_apart((out, rounded), settings.data.sources or tuple(settings.data.proportions))
+    check_apart((out, rounded), settings.data.named)
     check_packages()
     model = load_model(model_path)
     check_inputs(model, model_path)
@@ -157,7 +157,7 @@ def check_inputs(model: Model, where: str | Path) -> None:
 
 def labelled_jets(model: Model, data: DataSettings, most: int, log: Log) -> tuple[Jets, Array | None]:
     """Read real jets with the columns of the model, and their labels if they are of its classes."""
-    sources = data.sources or tuple(data.proportions)
+    sources = data.named
     files = open_named(sources, data, {}, labelled=False)
     jets = read_jets(sources, each=-(-most // len(files)), data=data, log=log)
     jets = with_columns(jets.select(torch.arange(min(most, len(jets)))), model.columns)

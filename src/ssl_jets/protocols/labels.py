@@ -53,8 +53,6 @@ from ssl_jets.protocols.labels_result import (
 from ssl_jets.runtime.atomic import open_to_append
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
 
-_SETTINGS = EvaluateSettings()
-
 
 @dataclass(frozen=True)
 class LabelCurve:
@@ -75,7 +73,7 @@ def label_curves(
     sources: Sequence[str],
     out: str | Path,
     *,
-    settings: EvaluateSettings = _SETTINGS,
+    settings: EvaluateSettings = EvaluateSettings(),
     device: str | None = None,
     log: Log = to_stderr,
 ) -> LabelCurves:
@@ -156,7 +154,7 @@ def _curves(
 
 def _with_split_of(model: Model, settings: EvaluateSettings) -> EvaluateSettings:
     """Return the settings with the split of the pretraining; a split that the user sets is kept."""
-    training = model.facts.get("training", {})
+    training = model.training
     defaults = DataSettings()
     split = {}
     for key in ("validation_fraction", "split_seed"):

@@ -17,8 +17,6 @@ from ssl_jets.report.figures.look import style
 from ssl_jets.report.numbers import csv_of
 from ssl_jets.runtime.atomic import write_bytes
 
-_NO_LABEL = FigureSettings()
-
 PIXELS = 92
 """Pixels of CSS for an inch of a figure: letters of figures and of the text have one size."""
 
@@ -26,7 +24,7 @@ PIXELS = 92
 class Album:
     """Draws figures, writes each as PNG and PDF and its numbers as CSV to a folder, and embeds them in the page."""
 
-    def __init__(self, folder: Path, prefix: str = "", label: FigureSettings = _NO_LABEL) -> None:
+    def __init__(self, folder: Path, prefix: str = "", label: FigureSettings = FigureSettings()) -> None:
         self.folder, self.prefix, self.label = folder, prefix, label
 
     def add(
