@@ -95,7 +95,7 @@ def test_models_are_compared_on_jets_that_all_held_out_and_the_ensemble_is_the_m
     assert losses[2] <= np.mean(losses[:2]) + 1e-9  # -ln is convex
     assert 0 < found.cka[0].cka.value < 1
     assert check_intervals([found.metrics(), *(one.metrics() for one in found.evaluations.values())]) > 50
-    assert check_intervals([one.curves() for one in found.evaluations.values()]) > 100
+    assert check_intervals([one.curve_points() for one in found.evaluations.values()]) > 100
     written = json.loads((out / "comparison.json").read_text())
     assert written["models"] == ["run0", "run1", "ensemble"]
     assert "run1 - run0" in comparison_table(found)

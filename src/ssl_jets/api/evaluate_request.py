@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ class EvaluateRequest:
     domain: tuple[str, ...] = ()
     target: tuple[str, ...] = ()
     out: Path | None = None
-    settings: Mapping[str, Any] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
     force: bool = False
 
     def check(self, *, seed: bool = False, efficiency: bool = False) -> None:
@@ -63,7 +62,7 @@ class EvaluateRequest:
             )
         if self.z and self.data:
             raise UsageError("a z file is evaluated by itself", where="--data", hint="ssl-jets evaluate --z FILE")
-        if self.z and (where := dict(self.settings or {}).get("data", {}).get("where")) is not None:
+        if self.z and (where := self.settings.get("data", {}).get("where")) is not None:
             hint = "ssl-jets embed --where FORMULA, then evaluate --z"
             raise UsageError("a z file is evaluated as it is", where="--where", found=where, hint=hint)
         if self.ensemble and (len(self.models) < 2 or self.protocol):

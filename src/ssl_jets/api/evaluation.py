@@ -89,9 +89,9 @@ def evaluate(
         force=force,
     )
     request.check(seed=seed is not None, efficiency=bool(efficiencies))
-    check_where(dict(request.settings or {}))
+    check_where(request.settings)
     if protocol is None:
-        check_read(dict(request.settings or {}), "weights", "validation_fraction", "split_seed")
+        check_read(request.settings, "weights", "validation_fraction", "split_seed")
     if protocol is None and len(request.models) < 2:
         check_new_evaluation(request.folder("evaluation"), request.z, force=force)
     tune_memory()
@@ -114,7 +114,7 @@ def _evaluate(request: EvaluateRequest) -> Result:
     from ssl_jets.evaluation.settings import EvaluateSettings
 
     remembered = Remembered() if request.data or not request.models else Remembered.of(request.models)
-    settings = resolve(EvaluateSettings, {"data": remembered.reading}, request.settings or {})
+    settings = resolve(EvaluateSettings, {"data": remembered.reading}, request.settings)
     if remembered.sources:
         request = replace(request, data=remembered.sources)
         log(remembered.line())
@@ -208,7 +208,7 @@ def _evaluate_domains(request: EvaluateRequest) -> DomainResult:
         "data": {"sources": request.data, "unlabelled": request.domain},
         "protocol": {"target": request.target},
     }
-    settings = resolve(DomainRun, request.settings or {}, files)
+    settings = resolve(DomainRun, request.settings, files)
     one = request.models[0] if len(request.models) == 1 else Path("runs")
     folder = request.out or run_of(one) / "domain"
     return domain_protocol(settings, folder, models=list(request.models), log=log)

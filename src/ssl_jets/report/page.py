@@ -134,16 +134,20 @@ def facts(values: Mapping[str, Any]) -> str:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Flatten `{"a": {"b": 1}}` to `[("a.b", "1")]`."""
+    """Flatten `{"a": {"b": 1}}` to `[("a.b", "1")]`; lists of lists, such as of files, to `a.root 100, b.root 200`."""
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
         if isinstance(value, Mapping):
             rows += flatten(value, f"{prefix}{name}.")
         elif isinstance(value, list):
-            rows.append((f"{prefix}{name}", ", ".join(str(entry) for entry in value) or "none"))
+            rows.append((f"{prefix}{name}", ", ".join(map(_entry, value)) or "none"))
         else:
             rows.append((f"{prefix}{name}", "not set" if value is None else str(value)))
     return rows
+
+
+def _entry(entry: object) -> str:
+    return " ".join(map(str, entry)) if isinstance(entry, list) else str(entry)
 
 
 def folded(summary: str, *body: str) -> str:

@@ -54,7 +54,7 @@ def run_facts(run: RunFolder) -> list[str]:
                 ),
             )
         ]
-        details += [page.folded("Training facts", page.facts(_one_line(run.model["training"])))]
+        details += [page.folded("Training facts", page.facts(run.model["training"]))]
     return details
 
 
@@ -95,15 +95,6 @@ def _feature_row(feature: Json) -> tuple[str, ...]:
     transform = feature.get("transform", "none")  # of the features of a schema
     unit = feature["unit"] if transform == "none" else f"{transform} {feature['unit']}"
     return feature["name"], unit, page.significant(feature["mean"], 4), page.significant(feature["std"], 4)
-
-
-def _one_line(values: Json) -> dict[str, Any]:
-    """Convert lists of lists (files, ranges of entries) to lists of texts."""
-    texts = dict(values)
-    for name, value in values.items():
-        if isinstance(value, list):
-            texts[name] = [" ".join(map(str, entry)) if isinstance(entry, list) else entry for entry in value]
-    return texts
 
 
 PartResult = GeneratedEvaluation | LabelCurves | AnomalyScan | DomainResult
