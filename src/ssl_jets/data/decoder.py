@@ -110,10 +110,6 @@ class Decoder:
     def decode(self, rows: Rows, file: int = 0) -> tuple[Jets, Counter[str]]:
         """Return the good jets in the order of the file, and the number of skipped ones by reason.
 
-        Args:
-            rows: branches of some jets, which include `branches`.
-            file: index of the file, for `Jets.source`.
-
         Raises:
             BadJetError: a bad jet, unless they are skipped; a negative weight in any case.
         """

@@ -47,19 +47,7 @@ def embed_parts(
 ) -> Iterator[tuple[Jets, Tensor]]:
     """Compute z of the jets of `parts`, in that order and in bounded memory.
 
-    The encoder is moved to `device` and put into evaluation mode.
-
-    Args:
-        encoder: the encoder.
-        files: the files.
-        parts: ranges of entries of the files.
-        request: jet columns to read, and the policy for bad jets; skipped jets are missing from `Jets.source`.
-        device: device of the forward pass.
-        batch: most jets of one forward pass.
-        precision: number format of the forward pass; "auto" is the native one of the device.
-        progress: called after each batch.
-        workers: threads that read ahead.
-        skipped: counter to which the skipped jets are added, by reason.
+    The encoder is moved to `device` and put into evaluation mode. Skipped jets are missing from `Jets.source`.
 
     Yields:
         Jets on the CPU, and their z as float32 `[jet, D]` on the CPU.

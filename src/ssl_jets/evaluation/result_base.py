@@ -66,10 +66,6 @@ class Result(BaseModel):
     def of_json(cls, content: Mapping[str, Any], where: Path) -> Self:
         """Return the result of JSON content.
 
-        Args:
-            content: names and values.
-            where: file or folder that an error names.
-
         Raises:
             DataError: a name is missing, unknown, or has a value of another type.
         """

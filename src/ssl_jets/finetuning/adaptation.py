@@ -23,10 +23,7 @@ from ssl_jets.training.run_setup import TrainingInputs
 def adapt(objective: Objective, inputs: TrainingInputs[FinetuneSettings], *, begins: bool) -> None:
     """Attach the adaptation of the settings to `objective` and fit source weights. Target labels are never read.
 
-    Args:
-        objective: changed in place, before its first step.
-        inputs: labelled source and unlabelled target.
-        begins: the run begins; a resumed run has its source weights in the checkpoint.
+    A run that does not begin has its source weights in the checkpoint.
     """
     settings, data = inputs.settings, inputs.data
     if settings.method.adapt == "none":

@@ -144,11 +144,7 @@ class Objective(Method):
 class L2SPTerm(Term):
     """L2-SP penalty (arXiv:1802.01483): strength / 2 sum (w - w_0)^2 over the trainable weights of the encoder.
 
-    w_0 is not saved in checkpoints: a resumed run loads the pretrained model again.
-
-    Args:
-        strength: factor of the penalty.
-        encoder: the pretrained encoder, before its first step.
+    w_0, the weights of `encoder`, is not saved in checkpoints: a resumed run loads the pretrained model again.
     """
 
     def __init__(self, strength: float, encoder: nn.Module) -> None:

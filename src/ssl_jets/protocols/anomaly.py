@@ -57,16 +57,8 @@ def anomaly_scan(
 
     Inputs of the search are z of each model, z of random weights, jet columns, and observables computed from the
     particles; or, with `z`, the z of a file and its jet columns. A stopped search resumes: finished results are in
-    `out/pieces`.
-
-    Args:
-        models: run folders.
-        sources: as `evaluate_model`; labels are needed to choose signals and to judge the search.
-        out: folder to write to.
-        z: z files of one model, instead of models and sources.
-        settings: `anomaly.*`, `evaluate.fit_jets` (more background jets make a finer search), `evaluate.background`.
-        device: as `evaluate_model`.
-        log: as `evaluate_model`.
+    `out/pieces`. Labels are needed to choose signals and to judge the search. Settings: `anomaly.*`,
+    `evaluate.background`, and `evaluate.fit_jets` (more background jets make a finer search).
 
     Raises:
         SslJetsError: no labels, an unknown class, too few background jets.

@@ -82,14 +82,7 @@ def label_curves(
     Baselines, on the same subsets: the network of the first model from scratch, trees on jet columns, linear and trees
     on observables computed from the particles, and Deep Sets (`evaluate.deep_sets`). A stopped protocol resumes:
     finished points are in `out/pieces`, the last checkpoint of a stopped training in `out/runs`.
-
-    Args:
-        models: run folders of pretrained models.
-        sources: jets with labels, of which a part is held out to test on, as `evaluate_model`.
-        out: folder to write to.
-        settings: `labels.*`, and `data.*` for the split.
-        device: as `evaluate_model`.
-        log: as `evaluate_model`.
+    Settings: `labels.*`, and `data.*` for the split.
 
     Raises:
         SslJetsError: no labels, no jets left to test on, or an error of finetuning.

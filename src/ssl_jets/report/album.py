@@ -32,11 +32,7 @@ class Album:
     ) -> list[str]:
         """Draw and write a figure, and return it as HTML with its caption; nothing without a figure.
 
-        Args:
-            name: of the figure and its files.
-            draw: draws it.
-            numbers: rows of the CSV: the results that it draws, or mappings.
-            values: for its caption.
+        `numbers` are the rows of its CSV, results or mappings; `values` fill in its caption.
         """
         with style():
             figure = draw()

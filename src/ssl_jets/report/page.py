@@ -96,15 +96,7 @@ _SIGN = '<p class="sign" aria-hidden="true">↔ swipe the figure sideways</p>'
 
 
 def picture(png: bytes, width: int, alt: str, caption: str, downloads: Mapping[str, tuple[str, bytes]]) -> str:
-    """Return a figure, at most `width` pixels of CSS wide, with its caption and downloads.
-
-    Args:
-        png: the picture.
-        width: in pixels of CSS.
-        alt: alternative text, plain.
-        caption: plain text.
-        downloads: contents by file name, with their media type.
-    """
+    """Return a figure, at most `width` pixels of CSS wide, with its caption and downloads."""
     links = " ".join(
         f'<a download="{escape(name)}" href="{_inline(kind, data)}">{escape(name.rpartition(".")[2].upper())}</a>'
         for name, (kind, data) in downloads.items()
