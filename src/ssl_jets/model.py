@@ -76,8 +76,7 @@ class Model(ShortRepr):
     @property
     def training(self) -> dict[str, Any]:
         """Facts of the training: files, split, steps, columns; empty for a model that is not trained."""
-        facts: dict[str, Any] = self.facts.get("training", {})
-        return facts
+        return dict(self.facts.get("training", {}))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -215,12 +214,7 @@ def embed_jets(
 ) -> Tensor:
     """Compute z of jets in memory. The encoder is moved to `device` and put into evaluation mode.
 
-    Args:
-        encoder: the encoder.
-        jets: the jets, on any device.
-        device: device of the forward pass.
-        batch: most jets of one forward pass; batches of long jets are cut (`within_memory`).
-        precision: number format of the forward pass; "auto" is the native one of the device.
+    A forward pass has at most `batch` jets; batches of long jets are cut (`within_memory`).
 
     Returns:
         z, float32 `[jet, D]` on the CPU.
