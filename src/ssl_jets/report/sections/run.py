@@ -45,15 +45,9 @@ def run_facts(run: RunFolder) -> list[str]:
     details = [page.folded("Settings (config.yaml)", page.facts(run.settings))]
     if run.model:
         shown = {name: value for name, value in run.model.items() if name not in _LISTED}
-        details += [
-            page.folded(
-                "Model (model/config.json)",
-                page.facts(shown),
-                _feature_table(
-                    [*run.model["features"], *run.model.get("context", []), *run.model.get("collections", [])]
-                ),
-            )
-        ]
+        features = [*run.model["features"], *run.model.get("context", []), *run.model.get("collections", [])]
+        table = page.table(("feature", "unit", "mean", "std"), map(_feature_row, features))
+        details += [page.folded("Model (model/config.json)", page.facts(shown), table)]
         details += [page.folded("Training facts", page.facts(run.model["training"]))]
     return details
 
@@ -83,10 +77,6 @@ def _verdicts(lines: list[dict[str, Any]]) -> str:
     """Return the steps with a collapse verdict as a sentence."""
     found = [f"{' and '.join(line['collapse'])} at step {line['step']:,}" for line in lines if line.get("collapse")]
     return f" Found: {'; '.join(found)}." if found else ""
-
-
-def _feature_table(features: list[Json]) -> str:
-    return page.table(("feature", "unit", "mean", "std"), [_feature_row(feature) for feature in features])
 
 
 def _feature_row(feature: Json) -> tuple[str, ...]:
