@@ -38,9 +38,9 @@ def weaver_schema(tree: Mapping[str, Any], path: str) -> StartingPoint:
         found = ", ".join(f"{name} of {len(one)} variables" for name, one in inputs.items())
         allowed = ["*_vectors of px, py, pz, energy", "*_points of deta, dphi"]
         raise UsageError("the kinematics of particles are not there", where=path, found=found, allowed=allowed)
-    px, py, _, energy = (_text(name, variables) for name in vectors)
+    px, py, _, energy = (translated(name, variables) for name in vectors)
     particles: dict[str, dict[str, Any]] = {"pt": {"formula": f"hypot({px}, {py})"}}
-    for name, text in zip(("deta", "dphi", "energy"), (*(_text(one, variables) for one in points), energy)):
+    for name, text in zip(("deta", "dphi", "energy"), (*(translated(one, variables) for one in points), energy)):
         particles[name] = _source(text)
     names = [name for one in inputs.values() for name in one]
     used = _branches(names, variables)
@@ -72,10 +72,6 @@ def weaver_schema(tree: Mapping[str, Any], path: str) -> StartingPoint:
 def _names(group: Mapping[str, Any]) -> list[str]:
     """Return the names of the variables of an input, without their standardization."""
     return [str(one[0] if isinstance(one, list) else one) for one in group.get("vars") or ()]
-
-
-def _text(name: str, variables: Mapping[str, str]) -> str:
-    return translated(name, variables)
 
 
 def _source(text: str) -> dict[str, Any]:
