@@ -17,9 +17,11 @@ import statistics
 from pathlib import Path
 
 from ssl_jets.config import parse_set, resolve
-from ssl_jets.protocols import DomainResult, DomainRun, domain_protocol, domain_table
-from ssl_jets.protocols.domain_result import SUPERVISED, VALUES, DomainFinetuning
-from ssl_jets.report import write_domain_report
+from ssl_jets.protocols.domain import domain_protocol
+from ssl_jets.protocols.domain_result import SUPERVISED, VALUES, DomainFinetuning, DomainResult
+from ssl_jets.protocols.settings import DomainRun
+from ssl_jets.protocols.tables import domain_table
+from ssl_jets.report import write_result_report
 
 
 def main() -> None:
@@ -49,7 +51,7 @@ def main() -> None:
         "finetuning": {"train": quick["train"] | {"lr": 1e-3}},
     }
     result = domain_protocol(resolve(DomainRun, tree, parse_set(args.set)), args.work, models=args.models)
-    write_domain_report(args.work)
+    write_result_report(args.work, DomainResult)
     args.out.mkdir(parents=True, exist_ok=True)
     text = f"```\n{domain_table(result)}\n```\n\n" + "\n".join(f"- {sentence}" for sentence in sentences(result)) + "\n"
     (args.out / "domain_shift.md").write_text(text)

@@ -26,7 +26,7 @@ from ssl_jets.config import DataSettings, parse_set
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.request import Request
 from ssl_jets.data.subset import subsample
-from ssl_jets.evaluation import classification_metrics
+from ssl_jets.evaluation.metrics.classification import classification_metrics
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.jets import Jets
 from ssl_jets.model import embed_jets

@@ -22,7 +22,7 @@ from typer.cli import get_docs_for_click
 from ssl_jets import methods
 from ssl_jets.cli.app import app
 from ssl_jets.config import DataSettings, ModelSettings, Settings, TrainSettings
-from ssl_jets.embedding.job import OutSettings
+from ssl_jets.embedding.options import OutSettings
 from ssl_jets.evaluation.settings import AnomalySettings, FigureSettings, LabelSettings, MeasureSettings
 from ssl_jets.exporting.exporter import GraphSettings
 from ssl_jets.finetuning.settings import FinetuneSettings

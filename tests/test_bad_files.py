@@ -15,8 +15,9 @@ from ssl_jets.config import DataSettings, ModelSettings, parse_set
 from ssl_jets.data.inspection import files_as_objects, inspect_files
 from ssl_jets.embedding.embed import embed
 from ssl_jets.errors import DataError
-from ssl_jets.evaluation import evaluate_generated, evaluate_model
+from ssl_jets.evaluation.generated.compare import evaluate_generated
 from ssl_jets.evaluation.settings import EvaluateSettings
+from ssl_jets.evaluation.single_model import evaluate_model
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder

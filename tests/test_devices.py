@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,15 +16,16 @@ import torch
 from ssl_jets import methods
 from ssl_jets.config import TrainSettings
 from ssl_jets.diagnostics.monitor import Monitor
-from ssl_jets.finetuning.adaptation import CoralTerm, DannTerm, MmdTerm
+from ssl_jets.finetuning.adaptation import DannTerm, DistanceTerm
 from ssl_jets.finetuning.modes.base import BatchList
 from ssl_jets.finetuning.objective import Objective
-from ssl_jets.finetuning.settings import CoralSettings, DannSettings, MmdSettings, ReweightSettings
+from ssl_jets.finetuning.settings import DannSettings, ReweightSettings
 from ssl_jets.finetuning.source_weights import SourceWeights
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.model import embed_jets
 from ssl_jets.nn.augment import AUGMENTATIONS, Views, make_view
+from ssl_jets.nn.domain.distance import SCALES, coral, mmd
 from ssl_jets.nn.masking import MaskStrategy, hide
 from ssl_jets.nn.tasks import TaskSettings
 from ssl_jets.training.placement import gather_moments
@@ -117,8 +119,8 @@ def use(method: Any, ability: str, jets: Jets) -> list[Jets]:
 TERMS = {
     "none": lambda dim: {},
     "dann": lambda dim: {"domain": DannTerm(DannSettings(), dim, {2})},
-    "coral": lambda dim: {"domain": CoralTerm(CoralSettings(), {2})},
-    "mmd": lambda dim: {"domain": MmdTerm(MmdSettings(), {2})},
+    "coral": lambda dim: {"domain": DistanceTerm(coral, 10.0, {2})},
+    "mmd": lambda dim: {"domain": DistanceTerm(partial(mmd, scales=SCALES), 1.0, {2})},
 }
 
 

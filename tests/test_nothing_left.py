@@ -26,11 +26,11 @@ from ssl_jets.data.sources import Source
 from ssl_jets.data.subset import choose_subset
 from ssl_jets.embedding.embed import embed
 from ssl_jets.errors import DataError, UsageError
-from ssl_jets.evaluation import evaluate_model, evaluate_z
 from ssl_jets.evaluation.evaluation_data import EvaluationData
 from ssl_jets.evaluation.result_base import plain
 from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
-from ssl_jets.evaluation.zfile import labelled_sides
+from ssl_jets.evaluation.single_model import evaluate_model
+from ssl_jets.evaluation.zfile import evaluate_z, labelled_sides
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.finetuning.modes import MODES
 from ssl_jets.model_file import Model, load_model, save_model

@@ -11,7 +11,7 @@ import pytest
 from ssl_jets.config import DataSettings, parse_set
 from ssl_jets.data.sources import sample_sources
 from ssl_jets.errors import DataError, SslJetsError
-from ssl_jets.evaluation import evaluate_generated
+from ssl_jets.evaluation.generated.compare import evaluate_generated
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.metrics.two_sample import TwoSample
 from ssl_jets.finetuning import finetune, resolve_finetune

@@ -57,26 +57,13 @@ __all__ = [
     "share",
     "simulate",
 ]
-_MODULES = {
-    "Jets": "ssl_jets.jets",
-    "convert": "ssl_jets.api",
-    "count_rows": "ssl_jets.zfile",
-    "embed": "ssl_jets.api",
-    "evaluate": "ssl_jets.api",
-    "export": "ssl_jets.api",
-    "finetune": "ssl_jets.api",
-    "generate": "ssl_jets.api",
-    "iterate_z": "ssl_jets.zfile",
-    "load_model": "ssl_jets.model_file",
-    "merge": "ssl_jets.api",
-    "predict": "ssl_jets.api",
-    "pretrain": "ssl_jets.api",
-    "read_jets": "ssl_jets.api",
-    "read_scores": "ssl_jets.zfile",
-    "read_z": "ssl_jets.zfile",
-    "share": "ssl_jets.api",
-    "simulate": "ssl_jets.api",
-}
+_VERBS = (
+    *("convert", "embed", "evaluate", "export", "finetune", "generate", "merge", "predict", "pretrain", "read_jets"),
+    *("share", "simulate"),
+)
+_MODULES = {"Jets": "ssl_jets.jets", "load_model": "ssl_jets.model_file"}
+_MODULES |= dict.fromkeys(_VERBS, "ssl_jets.api")
+_MODULES |= dict.fromkeys(("count_rows", "iterate_z", "read_scores", "read_z"), "ssl_jets.zfile")
 
 
 def __getattr__(name: str) -> Any:

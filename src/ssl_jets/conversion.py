@@ -50,15 +50,9 @@ def convert(
     labels: Sequence[str] = (),
     force: bool = False,
 ) -> Converted:
-    """Write the model folder of a foreign encoder.
+    """Write the model folder of a foreign encoder; arguments as in `ssl_jets.convert`.
 
-    Args:
-        architecture: its name, an entry point of `ssl_jets.encoders`.
-        checkpoint: safetensors or a file of `torch.save`; None for the weights that the constructor gives (seed 0).
-        out: the model folder.
-        options: arguments of the constructor; they replace those that the checkpoint implies.
-        labels: classes of the linear head of the checkpoint, in its order, if the checkpoint does not imply them.
-        force: replace an existing folder.
+    Options replace those that the checkpoint implies. Without a checkpoint the weights have the seed 0.
 
     Raises:
         UsageError: there is no such encoder, the labels do not fit the head, or `out` contains the

@@ -62,15 +62,6 @@ def generate(
     particles or with a value that no particle can have, is drawn again and counted. The file has no column that the
     training jets lacked.
 
-    Args:
-        model_path: a run folder or its `model/` folder, of a method that can generate.
-        jets: number of jets.
-        out: output file, which must end in `.root`.
-        seed: of every random choice.
-        device: by default the GPU, if there is one.
-        force: replace `out`.
-        report: called after each batch.
-
     Raises:
         UsageError: a method that cannot generate, an existing output, another suffix, a negative seed.
         SslJetsError: the model or the output fails, or 256 jets drawn together are all not usable.

@@ -74,20 +74,25 @@ class Model(ShortRepr):
         return sum(parameter_count(module) for module in modules if module is not None)
 
     @property
+    def training(self) -> dict[str, Any]:
+        """Facts of the training: files, split, steps, columns; empty for a model that is not trained."""
+        return dict(self.facts.get("training", {}))
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Particle columns and features that the encoder was trained with."""
-        return tuple(self.facts.get("training", {}).get("columns", COLUMNS))
+        return tuple(self.training.get("columns", COLUMNS))
 
     @property
     def context(self) -> tuple[str, ...]:
         """Context that the encoder was trained with."""
-        return tuple(self.facts.get("training", {}).get("context", ()))
+        return tuple(self.training.get("context", ()))
 
     @property
     def collections(self) -> dict[str, CollectionSettings]:
         """Further collections that the encoder was trained with, by name."""
         declared = self.encoder.cfg.collections
-        return {name: declared[name] for name in self.facts.get("training", {}).get("collections", ())}
+        return {name: declared[name] for name in self.training.get("collections", ())}
 
     def embed(
         self,
@@ -209,12 +214,7 @@ def embed_jets(
 ) -> Tensor:
     """Compute z of jets in memory. The encoder is moved to `device` and put into evaluation mode.
 
-    Args:
-        encoder: the encoder.
-        jets: the jets, on any device.
-        device: device of the forward pass.
-        batch: most jets of one forward pass; batches of long jets are cut (`within_memory`).
-        precision: number format of the forward pass; "auto" is the native one of the device.
+    A forward pass has at most `batch` jets; batches of long jets are cut (`within_memory`).
 
     Returns:
         z, float32 `[jet, D]` on the CPU.

@@ -277,7 +277,7 @@ def _describe(model: Model, digest: str) -> dict[str, Any]:
         "features": _describe_features(encoder),
         **_describe_context(encoder),
         "labels": list(model.labels),
-        "training": model.facts.get("training", {}),
+        "training": model.training,
         "weights_sha256": digest,
     }
 

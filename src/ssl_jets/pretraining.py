@@ -98,16 +98,7 @@ def _settings_of(path: str) -> dict[str, Any]:
 
 @watched()
 def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool = False, force: bool = False) -> Path:
-    """Pretrain an encoder and write a run folder.
-
-    Args:
-        settings: result of `resolve_pretrain`.
-        out: the run folder.
-        resume: continue the run in `out`; start it if there is none.
-        force: replace the run in `out`.
-
-    Returns:
-        `out`.
+    """Pretrain an encoder with the settings of `resolve_pretrain`, and write the run folder `out`.
 
     Raises:
         Interrupted: a signal came before the last step; the checkpoint is saved if a step was taken.

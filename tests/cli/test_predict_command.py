@@ -18,7 +18,7 @@ from ssl_jets.api.temperatures import temperatures_of
 from ssl_jets.config import ModelSettings
 from ssl_jets.data.read import read_jets
 from ssl_jets.data.sources import sample_sources
-from ssl_jets.embedding.job import OutSettings
+from ssl_jets.embedding.options import OutSettings
 from ssl_jets.embedding.predictions import predict
 from ssl_jets.errors import UsageError
 from ssl_jets.model_file import Model, load_model, save_model

@@ -17,7 +17,7 @@ import pytest
 import torch
 import uproot
 
-from ssl_jets.config import DataSettings, ModelSettings
+from ssl_jets.config import DataSettings
 from ssl_jets.data.files import EntryRange, open_files, whole
 from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.request import Request
@@ -28,8 +28,7 @@ from ssl_jets.embedding.embed import embed
 from ssl_jets.embedding.encoding import batches_of, embed_parts
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.jets import Jets
-from ssl_jets.model_file import Model, load_model, save_model
-from ssl_jets.nn.encoder import Encoder
+from ssl_jets.model_file import load_model
 from ssl_jets.runtime.precision import autocast, native_precision, resolve_precision
 from ssl_jets.runtime.signals import Interrupted
 from ssl_jets.zfile import read_z
@@ -37,14 +36,6 @@ from support.ranks import all_ranks, on_ranks
 from support.root_types import branch_types
 
 DIM = 64
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("run") / "model"
-    save_model(Model(Encoder(ModelSettings(size="tiny", blocks=1)), facts={"method": "mae"}), folder)
-    return folder.parent
 
 
 def write_jets(path: Path, name: str, entries: slice, changes: Mapping[str, Mapping[int, Any]] | None = None) -> str:

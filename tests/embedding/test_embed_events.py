@@ -25,14 +25,6 @@ from support.event_files import Values, nano_branches, random_events, write_even
 EVENTS = random_events(30)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("run") / "model"
-    save_model(Model(Encoder(ModelSettings(size="tiny", blocks=1)), facts={"method": "mae"}), folder)
-    return folder.parent
-
-
 @pytest.fixture
 def nano(tmp_path: Path) -> Path:
     return write_events(tmp_path / "nano.root", nano_branches(EVENTS))

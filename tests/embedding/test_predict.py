@@ -20,7 +20,7 @@ from ssl_jets.data.read import read_jets
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.embedding.embed import embed
 from ssl_jets.embedding.inputs import PartOf
-from ssl_jets.embedding.job import OutSettings
+from ssl_jets.embedding.options import OutSettings
 from ssl_jets.embedding.predictions import predict
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.model_file import Model, load_model, save_model

@@ -14,7 +14,7 @@ from ssl_jets.config import ModelSettings
 from ssl_jets.data.files import open_files
 from ssl_jets.data.sources import sample_sources
 from ssl_jets.embedding.embed import embed
-from ssl_jets.embedding.job import OutSettings
+from ssl_jets.embedding.options import OutSettings
 from ssl_jets.embedding.predictions import predict
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder

@@ -19,12 +19,14 @@ from ssl_jets.data.seen import joint_training
 from ssl_jets.data.sources import sample_sources
 from ssl_jets.diagnostics.results import Verdict
 from ssl_jets.errors import DataError, UsageError
-from ssl_jets.evaluation import Comparison, compare_models, comparison_table, single_model
-from ssl_jets.evaluation.compare import names_of
+from ssl_jets.evaluation import single_model
+from ssl_jets.evaluation.compare import compare_models, names_of
+from ssl_jets.evaluation.comparison import Comparison
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.metrics.particles import ParticleGroups
 from ssl_jets.evaluation.particles import ParticleResults
 from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
+from ssl_jets.evaluation.tables import comparison_table
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import ClassHead
@@ -93,7 +95,7 @@ def test_models_are_compared_on_jets_that_all_held_out_and_the_ensemble_is_the_m
     assert losses[2] <= np.mean(losses[:2]) + 1e-9  # -ln is convex
     assert 0 < found.cka[0].cka.value < 1
     assert check_intervals([found.metrics(), *(one.metrics() for one in found.evaluations.values())]) > 50
-    assert check_intervals([one.curves() for one in found.evaluations.values()]) > 100
+    assert check_intervals([one.curve_points() for one in found.evaluations.values()]) > 100
     written = json.loads((out / "comparison.json").read_text())
     assert written["models"] == ["run0", "run1", "ensemble"]
     assert "run1 - run0" in comparison_table(found)
@@ -127,7 +129,7 @@ def test_a_model_without_a_record_of_held_out_jets_spoils_the_joint_set() -> Non
 
 
 def test_jets_that_were_seen_are_refused_unless_forced_and_then_marked_everywhere(tmp_path: Path) -> None:
-    from ssl_jets.evaluation import evaluate_model
+    from ssl_jets.evaluation.single_model import evaluate_model
     from ssl_jets.report import write_evaluation_report
 
     sources = [str(source) for source in sample_sources() if "ZJets" in str(source) or "TTBarLep" in str(source)]

@@ -18,11 +18,13 @@ from ssl_jets.data.sources import sample_sources
 from ssl_jets.data.split import split
 from ssl_jets.data.subset import choose_subset
 from ssl_jets.errors import DataError, SslJetsError, UsageError
-from ssl_jets.evaluation import evaluate_model, evaluate_z, summary_table
 from ssl_jets.evaluation.evaluation_data import EvaluationData
 from ssl_jets.evaluation.result import Evaluation, ZMap
 from ssl_jets.evaluation.result_base import plain, without
 from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
+from ssl_jets.evaluation.single_model import evaluate_model
+from ssl_jets.evaluation.tables import summary_table
+from ssl_jets.evaluation.zfile import evaluate_z
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import ClassHead

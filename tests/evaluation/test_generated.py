@@ -17,11 +17,13 @@ from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.read import read_jets
 from ssl_jets.data.write import write_jets
 from ssl_jets.errors import DataError, SslJetsError, UsageError
-from ssl_jets.evaluation import GeneratedEvaluation, evaluate_generated, generated_table
+from ssl_jets.evaluation.generated.compare import evaluate_generated
+from ssl_jets.evaluation.generated.result import GeneratedEvaluation
 from ssl_jets.evaluation.probes.observables import observables
 from ssl_jets.evaluation.result_base import plain
+from ssl_jets.evaluation.tables import generated_table
 from ssl_jets.jets import Jets, concatenate
-from ssl_jets.report import write_generated_report, write_run_report
+from ssl_jets.report import write_result_report, write_run_report
 from ssl_jets.report.sections.generated import histograms
 from support.measured import check_intervals
 
@@ -106,7 +108,7 @@ def test_the_returned_result_is_written_and_fills_a_report(folder: Path, shifted
     assert GeneratedEvaluation.read(folder / "shifted").metrics() == shifted.metrics() == written
     assert written["two_sample_test"]["auc"] == plain(shifted.two_sample_test.auc)
     assert str(folder) not in json.dumps(written)
-    page = write_generated_report(folder / "shifted").read_text()
+    page = write_result_report(folder / "shifted", GeneratedEvaluation).read_text()
     pictures = [path.stem for path in sorted((folder / "shifted" / "figures").glob("*.png"))]
     assert pictures == ["generated_jets", "generated_kinds", "generated_particles"]
     assert page.count("<figure>") == 3
@@ -170,7 +172,7 @@ def test_jets_of_few_particles_have_no_histogram_of_ratios_that_they_lack(
     assert ("tau21" in names, "tau32" in names) == (particles == 2, False)
     assert "not defined" in generated_table(result)
     assert "score" in names
-    assert write_generated_report(tmp_path / "out").is_file()
+    assert write_result_report(tmp_path / "out", GeneratedEvaluation).is_file()
 
 
 @pytest.mark.usefixtures("same")
@@ -196,7 +198,7 @@ def test_the_command_prints_the_table_and_takes_one_thing_to_measure(
             cli.main()
         return int(stop.value.code or 0)
 
-    monkeypatch.setattr("ssl_jets.report.write_generated_report", lambda out: out / "report.html")
+    monkeypatch.setattr("ssl_jets.report.write_result_report", lambda out, kind: out / "report.html")
     jets = ["--generated", folder / "same.root"]
     assert run(*jets, "--data", folder / "real.root", "--out", tmp_path / "out") == 0
     printed = capsys.readouterr()

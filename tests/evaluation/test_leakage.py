@@ -12,9 +12,9 @@ import pytest
 from ssl_jets.data.files import count
 from ssl_jets.embedding.embed import embed
 from ssl_jets.errors import DataError, UsageError
-from ssl_jets.evaluation import evaluate_z
 from ssl_jets.evaluation.evaluation_data import EvaluationData
 from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
+from ssl_jets.evaluation.zfile import evaluate_z
 from ssl_jets.model_file import load_model
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 from ssl_jets.runtime.console import MessageLog

@@ -10,14 +10,17 @@ import pytest
 import torch
 
 import ssl_jets
-from ssl_jets import evaluation
 from ssl_jets.config import ModelSettings
 from ssl_jets.data.files import open_files
 from ssl_jets.data.sources import resolve_sources
 from ssl_jets.embedding.inputs import PartOf
 from ssl_jets.embedding.predictions import predict
 from ssl_jets.errors import DataError, UsageError
+from ssl_jets.evaluation.result import Evaluation
+from ssl_jets.evaluation.scores import evaluate_scores
 from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
+from ssl_jets.evaluation.single_model import evaluate_model
+from ssl_jets.evaluation.tables import summary_table
 from ssl_jets.evaluation.zfile import weights_of_rows
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
@@ -71,9 +74,9 @@ def test_probabilities_give_the_metrics_of_the_head(
     keep = ["jet_sdmass", "jet_pt", "jet_eta"]
     predict([model], sources, tmp_path / "s.root", keep=keep, precision="32-true", log=lambda message: None)
     every = EvaluateSettings(evaluate=FAST.evaluate.model_copy(update={"test_jets": 50_000}))
-    of_file = evaluation.evaluate_scores(tmp_path / "s.root", tmp_path / "file", settings=every)
+    of_file = evaluate_scores(tmp_path / "s.root", tmp_path / "file", settings=every)
     with few_trees():
-        of_model = evaluation.evaluate_model(model, sources, tmp_path / "model", settings=every, device="cpu")
+        of_model = evaluate_model(model, sources, tmp_path / "model", settings=every, device="cpu")
     assert of_file.task is not None
     assert of_file.classes == of_model.classes
     assert of_file.jets["task"] == of_model.jets["task"]
@@ -81,7 +84,7 @@ def test_probabilities_give_the_metrics_of_the_head(
     (from_file,), (from_model,) = of_file.regression, of_model.regression
     assert from_file.bias.value == pytest.approx(from_model.bias.value, rel=1e-4)
     assert len(from_file.responses) == 2
-    assert evaluation.Evaluation.read(tmp_path / "file").task is not None
+    assert Evaluation.read(tmp_path / "file").task is not None
 
 
 def test_the_verb_reads_scores_files_and_their_parts_and_reports(
@@ -98,7 +101,7 @@ def test_the_verb_reads_scores_files_and_their_parts_and_reports(
     text = (tmp_path / "o" / "report.html").read_text(encoding="utf-8")
     assert "Classification by the model" in text
     assert "The space of z" not in text
-    assert "head" in evaluation.summary_table(one)  # type: ignore[arg-type]
+    assert "head" in summary_table(one)  # type: ignore[arg-type]
 
 
 def test_jets_that_were_trained_on_are_no_test_jets(tmp_path: Path, model: Path, sources: list[str]) -> None:
@@ -109,7 +112,7 @@ def test_jets_that_were_trained_on_are_no_test_jets(tmp_path: Path, model: Path,
     trained.facts["training"] = {"files": [list(file.identity)], "held_out": [[*file.identity, 100, 300]]}
     save_model(trained, tmp_path / "run" / "model")
     predict([tmp_path / "run"], sources[:2], tmp_path / "s.npz", log=lambda message: None)
-    result = evaluation.evaluate_scores(tmp_path / "s.npz", tmp_path / "e", settings=EvaluateSettings())
+    result = evaluate_scores(tmp_path / "s.npz", tmp_path / "e", settings=EvaluateSettings())
     assert result.jets["test"] == 200 + 400
     assert result.leaked == 0
     predict(
@@ -121,7 +124,7 @@ def test_jets_that_were_trained_on_are_no_test_jets(tmp_path: Path, model: Path,
         log=lambda message: None,
     )
     with pytest.raises(DataError, match="trained on all jets"):
-        evaluation.evaluate_scores(tmp_path / "seen.npz", tmp_path / "f", settings=EvaluateSettings())
+        evaluate_scores(tmp_path / "seen.npz", tmp_path / "f", settings=EvaluateSettings())
 
 
 def test_scores_of_some_classes_are_measured_on_the_jets_of_these_classes(tmp_path: Path, sources: list[str]) -> None:
@@ -132,8 +135,8 @@ def test_scores_of_some_classes_are_measured_on_the_jets_of_these_classes(tmp_pa
     for name, files in ("all", sources), ("own", [sources[0], sources[2]]):
         predict([tmp_path / "two"], files, tmp_path / f"{name}.npz", log=lambda message: None)
     settings = EvaluateSettings()
-    found = evaluation.evaluate_scores(tmp_path / "all.npz", tmp_path / "a", settings=settings)
-    own = evaluation.evaluate_scores(tmp_path / "own.npz", tmp_path / "o", settings=settings)
+    found = evaluate_scores(tmp_path / "all.npz", tmp_path / "a", settings=settings)
+    own = evaluate_scores(tmp_path / "own.npz", tmp_path / "o", settings=settings)
     assert found.classes == names
     assert found.jets["task"] == own.jets["task"] == 800
     assert numbers(found.task)[:3] == pytest.approx(numbers(own.task)[:3], rel=1e-6)
@@ -143,14 +146,14 @@ def test_scores_of_some_classes_are_measured_on_the_jets_of_these_classes(tmp_pa
     save_model(Model(encoder, ClassHead(encoder.dim, 2), ("a", "b"), {"method": "mae"}), tmp_path / "ab" / "model")
     predict([tmp_path / "ab"], sources, tmp_path / "ab.npz", log=lambda message: None)
     with pytest.raises(DataError, match="no class of the scores has a label") as caught:
-        evaluation.evaluate_scores(tmp_path / "ab.npz", tmp_path / "n", settings=settings)
+        evaluate_scores(tmp_path / "ab.npz", tmp_path / "n", settings=settings)
     assert "predict --set data.labels" in str(caught.value.hint)
 
 
 def test_jets_without_a_label_are_counted(tmp_path: Path, model: Path, sources: list[str]) -> None:
     nameless = write_tree(tmp_path / "data.root", {"tree": jetclass_branches(70, label=None, seed=9)}, cluster=70)
     predict([model], [*sources, str(nameless)], tmp_path / "s.npz", log=lambda message: None)
-    found = evaluation.evaluate_scores(tmp_path / "s.npz", tmp_path / "e", settings=EvaluateSettings())
+    found = evaluate_scores(tmp_path / "s.npz", tmp_path / "e", settings=EvaluateSettings())
     assert found.jets["task"] == 1200
     assert found.left_out == {"no label": 70}
     assert "70 jets are left out: no label" in found.notes
@@ -159,19 +162,19 @@ def test_jets_without_a_label_are_counted(tmp_path: Path, model: Path, sources: 
 def test_scores_of_one_class_have_no_metrics_of_the_head(tmp_path: Path, model: Path, sources: list[str]) -> None:
     """Nor has a true column with fewer jets than a bin of the response."""
     predict([model], sources[:1], tmp_path / "s.npz", keep=["jet_sdmass"], log=lambda message: None)
-    found = evaluation.evaluate_scores(tmp_path / "s.npz", tmp_path / "e", settings=EvaluateSettings())
+    found = evaluate_scores(tmp_path / "s.npz", tmp_path / "e", settings=EvaluateSettings())
     assert (found.task, found.classes, len(found.regression)) == (None, (), 1)
     assert "the jets to test on are of one class, Hbb, so nothing of classes is measured" in found.notes
     few = EvaluateSettings(evaluate=MeasureSettings(test_jets=19))
     lines: list[str] = []
     with pytest.raises(DataError, match="nothing to compare") as caught:
-        evaluation.evaluate_scores(tmp_path / "s.npz", tmp_path / "few", settings=few, log=lines.append)
+        evaluate_scores(tmp_path / "s.npz", tmp_path / "few", settings=few, log=lines.append)
     assert "19 jets to test on have jet_sdmass, fewer than 20, so the regression of it is not measured" in lines
     wanted = "jets of two classes with labels, or 20 jets with the true value of a regressed target"
     assert caught.value.hint == wanted
     predict([model], sources[:1], tmp_path / "no.npz", log=lambda message: None)
     with pytest.raises(DataError) as caught:
-        evaluation.evaluate_scores(tmp_path / "no.npz", tmp_path / "none", settings=EvaluateSettings())
+        evaluate_scores(tmp_path / "no.npz", tmp_path / "none", settings=EvaluateSettings())
     assert caught.value.hint == f"{wanted} (predict --keep jet_sdmass)"
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ssl_jets.errors import UsageError
-from ssl_jets.evaluation import evaluate_z
 from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
+from ssl_jets.evaluation.zfile import evaluate_z
 from ssl_jets.evaluation.ztable import read_table
 from ssl_jets.zfile import ZMetadata, ZWriter, z_columns
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from ssl_jets.data.loading.in_memory import MemoryStream
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import UsageError
 from ssl_jets.finetuning import FinetuneSettings, finetune, resolve_finetune
-from ssl_jets.finetuning.adaptation import CoralTerm, DannTerm, DomainTerm, MmdTerm
+from ssl_jets.finetuning.adaptation import DannTerm, DistanceTerm, DomainTerm
 from ssl_jets.finetuning.objective import L2SPTerm, Objective
-from ssl_jets.finetuning.settings import CoralSettings, DannSettings, MmdSettings, ReweightSettings
+from ssl_jets.finetuning.settings import CoralSettings, DannSettings, ReweightSettings
 from ssl_jets.finetuning.setup import build_objective
 from ssl_jets.finetuning.source_weights import SourceWeights
 from ssl_jets.jets import Jets, concatenate
@@ -116,8 +117,8 @@ def terms(encoder: Encoder) -> dict[str, DomainTerm]:
     torch.manual_seed(0)
     return {
         "dann": DannTerm(DannSettings(), encoder.dim, [TARGET]),
-        "coral": CoralTerm(CoralSettings(weight=3.0), [TARGET]),
-        "mmd": MmdTerm(MmdSettings(weight=2.0), [TARGET]),
+        "coral": DistanceTerm(coral, 3.0, [TARGET]),
+        "mmd": DistanceTerm(partial(mmd, scales=SCALES), 2.0, [TARGET]),
     }
 
 
@@ -149,7 +150,7 @@ def test_trainable_weights_of_every_mode_get_a_gradient_from_the_domains(
     settings = settings_of(pretrained, class_files, class_files[2].source, "method.adapt=coral", f"method.mode={mode}")
     objective = build_objective(settings, load_model(pretrained), CLASSES)
     jets = both(sample_jets.select(torch.arange(8)), harder(sample_jets.select(torch.arange(8, 16))))
-    CoralTerm(CoralSettings(), [TARGET])(objective, objective.encoder(jets).z, jets, 0.5).backward()
+    DistanceTerm(coral, CoralSettings().weight, [TARGET])(objective, objective.encoder(jets).z, jets, 0.5).backward()
     learning = {name: weight for name, weight in objective.encoder.named_parameters() if weight.requires_grad}
     assert learning
     moved = [name for name, weight in learning.items() if weight.grad is not None and bool(weight.grad.any())]
@@ -166,8 +167,8 @@ def test_adaptation_brings_z_of_the_domains_together(sample_jets: Jets, name: st
         torch.manual_seed(0)
         term = {
             "dann": lambda: DannTerm(DannSettings(weight=weight), encoder.dim, [TARGET]),
-            "coral": lambda: CoralTerm(CoralSettings(weight=100 * weight), [TARGET]),
-            "mmd": lambda: MmdTerm(MmdSettings(weight=weight), [TARGET]),
+            "coral": lambda: DistanceTerm(coral, 100 * weight, [TARGET]),
+            "mmd": lambda: DistanceTerm(partial(mmd, scales=SCALES), weight, [TARGET]),
         }[name]()
         objective = Objective(TaskSettings(), encoder, CLASSES, {"domain": term})
         optimizer = torch.optim.Adam(objective.parameters(), lr=1e-3)

@@ -16,10 +16,9 @@ from ssl_jets.evaluation.settings import AnomalySettings, EvaluateSettings, Meas
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.protocols import AnomalyScan, anomaly_scan
-from ssl_jets.protocols.anomaly import _Searched
-from ssl_jets.protocols.anomaly_result import SearchedFiles
-from ssl_jets.report import write_anomaly_report
+from ssl_jets.protocols.anomaly import _Searched, anomaly_scan
+from ssl_jets.protocols.anomaly_result import AnomalyScan, SearchedFiles
+from ssl_jets.report import write_result_report
 from ssl_jets.report.sections.protocols import cwola as cwola_figure
 from support.measured import check_intervals
 from support.small_models import tiny_encoder
@@ -57,7 +56,7 @@ def test_another_z_of_the_same_name_and_size_is_measured_anew(tmp_path: Path) ->
     assert not [note for note in result.notes if note[0].isdigit() and ": " in note]  # progress is no note
     assert len(sizes) == 1
     assert found[0] != found[1]
-    page = write_anomaly_report(tmp_path / "out").read_text()
+    page = write_result_report(tmp_path / "out", AnomalyScan).read_text()
     assert f"<td>{result.distances[0].auc.value:.3f}</td>" in page
     assert "All numbers of the search" not in page  # the table replaces a figure of one number of jets
     logged: list[str] = []
@@ -86,7 +85,7 @@ def test_the_floor_is_the_same_search_without_signal_jets(tmp_path: Path) -> Non
     assert figure is not None
     floor = next(line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white")
     assert floor.get_ydata() == pytest.approx([scan.floor.improvement])
-    assert "All numbers of the search" in write_anomaly_report(tmp_path / "out").read_text()
+    assert "All numbers of the search" in write_result_report(tmp_path / "out", AnomalyScan).read_text()
     assert ",0,0," in (tmp_path / "out" / "figures" / "cwola.csv").read_text()
 
 
@@ -120,4 +119,4 @@ def test_z_is_searched_beside_random_weights_jet_columns_and_observables(
     found = {scan.of: scan.searches[0].auc for scan in result.cwola}
     assert found["observables"] is not None
     assert found["observables"] > 0.7  # impact parameters tell b quarks
-    assert "observables" in write_anomaly_report(tmp_path / "out").read_text()
+    assert "observables" in write_result_report(tmp_path / "out", AnomalyScan).read_text()

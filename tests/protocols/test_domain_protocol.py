@@ -17,9 +17,12 @@ from ssl_jets.data.sources import Source
 from ssl_jets.errors import UsageError
 from ssl_jets.evaluation.probes.observables import observable_inputs
 from ssl_jets.model_file import load_model, save_model
-from ssl_jets.protocols import DomainResult, DomainRun, domain_protocol, domain_table
+from ssl_jets.protocols.domain import domain_protocol
 from ssl_jets.protocols.domain_jets import DomainJets
-from ssl_jets.report import write_domain_report
+from ssl_jets.protocols.domain_result import DomainResult
+from ssl_jets.protocols.settings import DomainRun
+from ssl_jets.protocols.tables import domain_table
+from ssl_jets.report import write_result_report
 from support.jetclass_files import CLASSES, jetclass_branches, write_tree
 from support.measured import check_intervals
 
@@ -136,7 +139,7 @@ def test_the_result_is_written_printed_and_reported(
     assert table[1 + 4] == ""
     assert " ".join(table[6:]) == " ".join(sentences)
     assert f"{result.summary[0].values.target_accuracy.mean:.4f}" in table[1]
-    html = write_domain_report(out).read_text()
+    html = write_result_report(out, DomainResult).read_text()
     assert all(sentence in html for sentence in sentences)
     assert html.count("<figure>") == 2
     assert f"{found['summary'][3]['values']['drop_accuracy']['mean']:.4f}" in html

@@ -19,20 +19,21 @@ from ssl_jets.evaluation.result_base import plain
 from ssl_jets.evaluation.settings import EvaluateSettings, LabelSettings
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.protocols import LabelCurves, label_curves, labels_table
 from ssl_jets.protocols.cache import ResultCache
-from ssl_jets.protocols.labels import LabelCurve, _points
+from ssl_jets.protocols.labels import LabelCurve, _points, label_curves
 from ssl_jets.protocols.labels_result import (
     BASELINES,
     DEEP_SETS,
     LINEAR_OBSERVABLES,
     TREES_OBSERVABLES,
+    LabelCurves,
     LabelPoint,
     LabelTraining,
     UsedLabelSettings,
     mean_and_interval,
 )
-from ssl_jets.report import write_labels_report
+from ssl_jets.protocols.tables import labels_table
+from ssl_jets.report import write_result_report
 from ssl_jets.report.sections.protocols import label_curves as curves_figure
 from support.measured import check_intervals
 
@@ -132,4 +133,4 @@ def test_a_curve_has_a_point_for_each_mode_and_share_and_is_not_made_twice(tmp_p
     assert LabelCurves.read(tmp_path / "out") == second
     assert f"With {points['run probe', 0.5].labels:,} labels run probe " in labels_table(found)
     assert (0.45 < found.largest_class < 0.6, found.leaked) == (True, 0)
-    assert "label_curves.pdf" in write_labels_report(tmp_path / "out").read_text()
+    assert "label_curves.pdf" in write_result_report(tmp_path / "out", LabelCurves).read_text()

@@ -16,7 +16,8 @@ from ssl_jets.errors import DataError
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.result import ZMap
 from ssl_jets.evaluation.result_base import plain
-from ssl_jets.report import album, write_domain_report, write_evaluation_report, write_run_report
+from ssl_jets.protocols.domain_result import DomainResult
+from ssl_jets.report import album, write_evaluation_report, write_result_report, write_run_report
 from ssl_jets.report.figures.evaluation import MAP_PANELS, mapped_classes
 from support.report_folders import write_domain, write_evaluation, write_run
 
@@ -76,7 +77,7 @@ def test_a_class_with_too_few_jets_after_some_finetunings_has_the_gap_of_the_oth
     gap["by_class"] = {"QCD": gap["all"], "Hbb": gap["all"]}
     content["rows"][0]["gap"]["by_class"] = {"QCD": gap["all"] | {"a_distance": Estimate(0.1, 0, 0.2, 0, 0.3)}}
     (tmp_path / "domain.json").write_text(json.dumps(plain(content)))
-    text = write_domain_report(tmp_path).read_text()
+    text = write_result_report(tmp_path, DomainResult).read_text()
     assert "<td>none</td><td>q/g (QCD)</td><td>0.3000</td><td>0.1000</td>" in text
     assert "<td>dann</td><td>H → bb̄</td><td>0.3000</td><td>–</td>" in text
 

@@ -85,7 +85,7 @@ def test_a_disk_without_locks_is_not_taken_for_another_process(tmp_path: Path, m
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    PartFolder(tmp_path / "jets.root", {}, force=False).close()
+    PartFolder(tmp_path / "jets.root", {}, force=False).release()
 
 
 def test_workers_leave_it_to_the_first_process_to_stop() -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import awkward as ak
-import h5py
 import numpy as np
 
-from support.jetclass_files import write_tree
+from support.padded_files import write_padded
 
 SCHEMA = """
 particles:
@@ -69,16 +67,6 @@ def padded_branches(jets: int, seed: int = 0) -> dict[str, np.ndarray]:
 def write_collections(path: Path, jets: int = 40, seed: int = 0, drop: str = "", **changed: Any) -> Path:
     """Write a file of the format of the suffix, without branches that begin with `drop`, with `changed` ones."""
     branches = {name: changed.get(name, array) for name, array in padded_branches(jets, seed).items()}
-    if path.suffix == ".h5":
-        with h5py.File(path, "w") as file:
-            for name, array in branches.items():
-                if not drop or not name.startswith(drop):
-                    file[name] = array
-        return path
-    there = {prefix: branches[mark] > 0 for prefix, mark in LISTS.items()}
-    lists = {}
-    for name, array in branches.items():
-        real = there.get(name.partition("_")[0])
-        lists[name] = array if real is None else ak.unflatten(array[real], real.sum(1))
-    kept = {name: values for name, values in lists.items() if not drop or not name.startswith(drop)}
-    return write_tree(path, {"tree": kept}, counter=None)
+    real = {prefix: branches[mark] > 0 for prefix, mark in LISTS.items()}
+    kept = {name: array for name, array in branches.items() if not drop or not name.startswith(drop)}
+    return write_padded(path, kept, real, counter=None)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import awkward as ak
-import h5py
 import numpy as np
 
-from support.jetclass_files import write_tree
+from support.padded_files import write_padded
 
 SCHEMA = """
 particles:
@@ -56,14 +54,5 @@ def padded_branches(jets: int, seed: int = 0) -> dict[str, np.ndarray]:
 def write_features(path: Path, jets: int = 40, seed: int = 0, drop: tuple[str, ...] = (), **changed: Any) -> Path:
     """Write a file of the format of the suffix, without the branches of `drop`, with those of `changed` instead."""
     branches = {name: changed.get(name, array) for name, array in padded_branches(jets, seed).items()}
-    branches = {name: array for name, array in branches.items() if name not in drop}
-    if path.suffix == ".h5":
-        with h5py.File(path, "w") as file:
-            for name, array in branches.items():
-                file[name] = array
-        return path
-    there = branches["part_pt"] > 0
-    lists = {
-        name: ak.unflatten(array[there], there.sum(1)) if array.ndim > 1 else array for name, array in branches.items()
-    }
-    return write_tree(path, {"tree": lists})
+    kept = {name: array for name, array in branches.items() if name not in drop}
+    return write_padded(path, kept, {"part": branches["part_pt"] > 0})

@@ -48,10 +48,6 @@ _READING = (
 def check_read(tree: dict[str, Any], *more: str) -> None:
     """Check that all settings `data.*` are used by a command that only reads jets, or have their default.
 
-    Args:
-        tree: settings.
-        more: further settings that the command uses.
-
     Raises:
         UsageError: a setting would have no effect.
     """

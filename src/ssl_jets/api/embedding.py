@@ -194,7 +194,7 @@ def read_jets(
     tree = tree_of(settings, schema, where)
     check_read(tree, "weights")
     resolved = resolve(FileSettings, tree, {"data": given(sources=names_of(data))})
-    sources = resolved.data.sources or tuple(resolved.data.proportions)
+    sources = resolved.data.named
     return read(sources, each=each, keep=names_of(keep), data=resolved.data, log=log)
 
 
@@ -225,7 +225,7 @@ def _resolved(data: Names, *layers: dict[str, Any]) -> EmbedSettings:
 
 def _sources(resolved: EmbedSettings) -> tuple[str, ...]:
     """Return the names of the input files, and log that the bundled sample is used if there are none."""
-    sources = resolved.data.sources or tuple(resolved.data.proportions)
+    sources = resolved.data.named
     log_sample(sources)
     return sources
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,7 @@ PROTOCOLS = ("labels", "anomaly", "domain")
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """The arguments of `evaluate` with their types.
-
-    Attributes:
-        models: run folders.
-        z: z files of one model.
-        generated: files of generated jets.
-        ensemble: also evaluate the mean of the models.
-        protocol: "labels", "anomaly" or "domain".
-        data: files of jets.
-        domain: files of unlabelled jets of the target domain.
-        target: files of labelled jets of the target domain.
-        out: output folder.
-        settings: tree of settings.
-        force: replace an existing output.
-    """
+    """The arguments of `evaluate` with their types."""
 
     models: tuple[Path, ...] = ()
     z: tuple[Path, ...] = ()
@@ -40,7 +25,7 @@ class EvaluateRequest:
     domain: tuple[str, ...] = ()
     target: tuple[str, ...] = ()
     out: Path | None = None
-    settings: Mapping[str, Any] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
     force: bool = False
 
     def check(self, *, seed: bool = False, efficiency: bool = False) -> None:
@@ -77,7 +62,7 @@ class EvaluateRequest:
             )
         if self.z and self.data:
             raise UsageError("a z file is evaluated by itself", where="--data", hint="ssl-jets evaluate --z FILE")
-        if self.z and (where := dict(self.settings or {}).get("data", {}).get("where")) is not None:
+        if self.z and (where := self.settings.get("data", {}).get("where")) is not None:
             hint = "ssl-jets embed --where FORMULA, then evaluate --z"
             raise UsageError("a z file is evaluated as it is", where="--where", found=where, hint=hint)
         if self.ensemble and (len(self.models) < 2 or self.protocol):

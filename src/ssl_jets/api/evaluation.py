@@ -15,11 +15,16 @@ from ssl_jets.api.run_files import Remembered
 from ssl_jets.runtime.console import log
 
 if TYPE_CHECKING:
-    from ssl_jets.evaluation import Comparison, Evaluation, GeneratedEvaluation
+    from ssl_jets.evaluation.comparison import Comparison
+    from ssl_jets.evaluation.generated.result import GeneratedEvaluation
+    from ssl_jets.evaluation.result import Evaluation
     from ssl_jets.evaluation.settings import EvaluateSettings
-    from ssl_jets.protocols import AnomalyScan, DomainResult, LabelCurves
+    from ssl_jets.protocols.anomaly_result import AnomalyScan
+    from ssl_jets.protocols.domain_result import DomainResult
+    from ssl_jets.protocols.labels_result import LabelCurves
+    from ssl_jets.report.sections.run import PartResult
 
-    Result = Evaluation | Comparison | GeneratedEvaluation | LabelCurves | AnomalyScan | DomainResult
+    Result = Evaluation | Comparison | PartResult
 
 
 def evaluate(
@@ -84,13 +89,13 @@ def evaluate(
         force=force,
     )
     request.check(seed=seed is not None, efficiency=bool(efficiencies))
-    check_where(dict(request.settings or {}))
+    check_where(request.settings)
     if protocol is None:
-        check_read(dict(request.settings or {}), "weights", "validation_fraction", "split_seed")
+        check_read(request.settings, "weights", "validation_fraction", "split_seed")
     if protocol is None and len(request.models) < 2:
         check_new_evaluation(request.folder("evaluation"), request.z, force=force)
     tune_memory()
-    return _evaluate_domains(request) if protocol == "domain" else _evaluate(request)
+    return _reported(_evaluate_domains(request)) if protocol == "domain" else _evaluate(request)
 
 
 def _folder_for(runs: Sequence[str], protocol: str | None) -> Path | None:
@@ -109,18 +114,16 @@ def _evaluate(request: EvaluateRequest) -> Result:
     from ssl_jets.evaluation.settings import EvaluateSettings
 
     remembered = Remembered() if request.data or not request.models else Remembered.of(request.models)
-    settings = resolve(EvaluateSettings, {"data": remembered.reading}, request.settings or {})
+    settings = resolve(EvaluateSettings, {"data": remembered.reading}, request.settings)
     if remembered.sources:
         request = replace(request, data=remembered.sources)
         log(remembered.line())
     elif not request.z:
         log_sample(request.data)
-    if request.protocol == "labels":
-        return _label_curves(request, settings)
-    if request.protocol == "anomaly":
-        return _anomaly_scan(request, settings)
+    if request.protocol:
+        return _reported(_run_protocol(request, settings))
     if request.generated:
-        return _evaluate_generated(request, settings)
+        return _reported(_evaluate_generated(request, settings))
     if len(request.models) > 1:
         return _compare(request, settings)
     return _evaluate_one(request, settings)
@@ -128,36 +131,34 @@ def _evaluate(request: EvaluateRequest) -> Result:
 
 def _evaluate_one(request: EvaluateRequest, settings: EvaluateSettings) -> Evaluation:
     """Evaluate a model, z files or scores files."""
-    from ssl_jets import evaluation, report
+    from ssl_jets import report
+    from ssl_jets.evaluation.scores import evaluate_scores
+    from ssl_jets.evaluation.single_model import evaluate_model
+    from ssl_jets.evaluation.zfile import evaluate_z
     from ssl_jets.zfile import read_metadata
 
     folder = request.folder("evaluation")
     if request.z:
-        scores = "scores" in read_metadata(request.z[0])
-        evaluate_files = evaluation.evaluate_scores if scores else evaluation.evaluate_z
+        evaluate_files = evaluate_scores if "scores" in read_metadata(request.z[0]) else evaluate_z
         result = evaluate_files(request.z, folder, settings=settings, force=request.force, log=log)
         run = None
     else:
         model, run = request.models[0], run_of(request.models[0])
-        result = evaluation.evaluate_model(model, request.data, folder, settings=settings, force=request.force, log=log)
+        result = evaluate_model(model, request.data, folder, settings=settings, force=request.force, log=log)
     log_reports(report.write_evaluation_report(folder, run))
     return result
 
 
 def _compare(request: EvaluateRequest, settings: EvaluateSettings) -> Comparison:
     """Compare several models on the same jets."""
-    from ssl_jets import evaluation, report
+    from ssl_jets import report
+    from ssl_jets.evaluation.compare import compare_models
     from ssl_jets.runtime.atomic import free_folder
 
     folder = request.out or free_folder(Path("runs"), "comparison")
-    result = evaluation.compare_models(
-        request.models,
-        request.data,
-        folder,
-        ensemble=request.ensemble,
-        settings=settings,
-        force=request.force,
-        log=log,
+    ensemble, force = request.ensemble, request.force
+    result = compare_models(
+        request.models, request.data, folder, ensemble=ensemble, settings=settings, force=force, log=log
     )
     runs = dict(zip(result.evaluations, request.models, strict=False))  # an ensemble, the last, has no run
     log_reports(report.write_comparison_report(folder, runs))
@@ -166,39 +167,28 @@ def _compare(request: EvaluateRequest, settings: EvaluateSettings) -> Comparison
 
 def _evaluate_generated(request: EvaluateRequest, settings: EvaluateSettings) -> GeneratedEvaluation:
     """Compare generated with real jets."""
-    from ssl_jets import evaluation, report
+    from ssl_jets.evaluation.generated.compare import evaluate_generated
 
-    folder = request.folder("evaluation")
-    result = evaluation.evaluate_generated(
+    return evaluate_generated(
         request.generated,
         request.data,
-        folder,
+        request.folder("evaluation"),
         data=settings.data,
         figures=settings.figures,
         seed=settings.evaluate.seed,
         force=request.force,
         log=log,
     )
-    log_reports(report.write_generated_report(folder))
-    return result
 
 
-def _label_curves(request: EvaluateRequest, settings: EvaluateSettings) -> LabelCurves:
-    from ssl_jets import protocols, report
-
-    folder = _protocol_folder(request)
-    result = protocols.label_curves(request.models, request.data, folder, settings=settings, log=log)
-    log_reports(report.write_labels_report(folder))
-    return result
-
-
-def _anomaly_scan(request: EvaluateRequest, settings: EvaluateSettings) -> AnomalyScan:
-    from ssl_jets import protocols, report
+def _run_protocol(request: EvaluateRequest, settings: EvaluateSettings) -> LabelCurves | AnomalyScan:
+    from ssl_jets.protocols.anomaly import anomaly_scan
+    from ssl_jets.protocols.labels import label_curves
 
     folder = _protocol_folder(request)
-    result = protocols.anomaly_scan(request.models, request.data, folder, z=request.z, settings=settings, log=log)
-    log_reports(report.write_anomaly_report(folder))
-    return result
+    if request.protocol == "labels":
+        return label_curves(request.models, request.data, folder, settings=settings, log=log)
+    return anomaly_scan(request.models, request.data, folder, z=request.z, settings=settings, log=log)
 
 
 def _protocol_folder(request: EvaluateRequest) -> Path:
@@ -210,18 +200,25 @@ def _protocol_folder(request: EvaluateRequest) -> Path:
 
 def _evaluate_domains(request: EvaluateRequest) -> DomainResult:
     """Run the protocol "domain", whose settings differ from an evaluation's."""
-    from ssl_jets import protocols, report
     from ssl_jets.config import resolve
+    from ssl_jets.protocols.domain import domain_protocol
+    from ssl_jets.protocols.settings import DomainRun
 
     files = {
         "data": {"sources": request.data, "unlabelled": request.domain},
         "protocol": {"target": request.target},
     }
-    settings = resolve(protocols.DomainRun, request.settings or {}, files)
+    settings = resolve(DomainRun, request.settings, files)
     one = request.models[0] if len(request.models) == 1 else Path("runs")
     folder = request.out or run_of(one) / "domain"
-    result = protocols.domain_protocol(settings, folder, models=list(request.models), log=log)
-    log_reports(report.write_domain_report(folder))
+    return domain_protocol(settings, folder, models=list(request.models), log=log)
+
+
+def _reported(result: PartResult) -> PartResult:
+    """Write the report of a comparison of generated jets or of a protocol."""
+    from ssl_jets import report
+
+    log_reports(report.write_result_report(result.folder, type(result)))
     return result
 
 

@@ -59,5 +59,5 @@ def export(
     tree = tree_of(settings, schema)
     check_read(tree)
     resolved = resolve(ExportSettings, tree, {"data": given(sources=names_of(data))})
-    log_sample(resolved.data.sources or tuple(resolved.data.proportions))
+    log_sample(resolved.data.named)
     return run_export(model, out, settings=resolved, tokens=tokens, int8=int8, force=force, log=log)

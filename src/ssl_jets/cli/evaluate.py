@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -94,33 +95,25 @@ def evaluate(
 
 def as_table(result: Result) -> str:
     """Return the table of a result."""
-    from ssl_jets import evaluation, protocols
+    from ssl_jets.evaluation.tables import comparison_table, generated_table, summary_table
+    from ssl_jets.protocols.tables import anomaly_table, domain_table, labels_table
 
-    if isinstance(result, evaluation.Evaluation):
-        return evaluation.summary_table(result)
-    if isinstance(result, evaluation.Comparison):
-        return evaluation.comparison_table(result)
-    if isinstance(result, evaluation.GeneratedEvaluation):
-        return evaluation.generated_table(result)
-    if isinstance(result, protocols.LabelCurves):
-        return protocols.labels_table(result)
-    if isinstance(result, protocols.AnomalyScan):
-        return protocols.anomaly_table(result)
-    return protocols.domain_table(result)
+    tables: dict[str, Callable[[Any], str]] = {
+        "metrics": summary_table,
+        "comparison": comparison_table,
+        "generated": generated_table,
+        "labels": labels_table,
+        "anomaly": anomaly_table,
+        "domain": domain_table,
+    }
+    return tables[result.NAME](result)
 
 
 def as_json(result: Result) -> str:
     """Return the JSON file of a result; for a comparison with the metrics of each model."""
-    from ssl_jets import evaluation, protocols
+    from ssl_jets.evaluation.comparison import Comparison
 
-    if isinstance(result, evaluation.Comparison):
+    if isinstance(result, Comparison):
         metrics = {name: one.metrics() for name, one in result.evaluations.items()}
         return dumps(result.metrics() | {"evaluations": metrics}, indent=1)
-    files = {
-        evaluation.Evaluation: "metrics.json",
-        evaluation.GeneratedEvaluation: "generated.json",
-        protocols.LabelCurves: "labels.json",
-        protocols.AnomalyScan: "anomaly.json",
-        protocols.DomainResult: "domain.json",
-    }
-    return (result.folder / files[type(result)]).read_text(encoding="utf-8").rstrip()
+    return (result.folder / f"{result.NAME}.json").read_text(encoding="utf-8").rstrip()

@@ -96,7 +96,7 @@ def _check_plot(path: Path, *, force: bool) -> None:
 
 def _print_schema(path: Path | None, sources: list[str] | None) -> None:
     """Print the schema of `--schema-from`; files and this option exclude each other, and one of them is needed."""
-    from ssl_jets.data.schemas.starting.point import starting_point
+    from ssl_jets.data.schemas.starting.reader import starting_point
     from ssl_jets.errors import UsageError
 
     if path is None or sources:

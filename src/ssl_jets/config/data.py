@@ -92,6 +92,11 @@ class DataSettings(Settings):
     unlabelled_ratio: float = Field(default=0.0, ge=0)
     """Unlabelled jets for each labelled one in every batch."""
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Names of the files: `sources`, or without them the data sets of `proportions`."""
+        return self.sources or tuple(self.proportions)
+
     @model_validator(mode="after")
     def _fold_of_folds(self) -> DataSettings:
         if self.fold is not None and self.folds is None:

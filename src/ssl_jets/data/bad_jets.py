@@ -70,10 +70,6 @@ class BadJetFilter:
     def apply(self, jets: Jets, rows: Rows) -> tuple[Jets, Counter[str]]:
         """Return the good jets, and the number of bad ones by reason: the first that holds for a jet.
 
-        Args:
-            jets: decoded jets.
-            rows: the branches they were decoded from.
-
         Raises:
             BadJetError: a jet is bad, unless bad jets are skipped.
         """

@@ -84,7 +84,7 @@ class Dataset:
 def open_dataset(settings: DataSettings) -> Dataset:
     """Open the files named in the settings (by default the bundled sample) and split them."""
     skipped: dict[str, str] = {}
-    files = open_named(settings.sources or tuple(settings.proportions), settings, skipped)
+    files = open_named(settings.named, settings, skipped)
     if settings.folds is not None:
         if settings.fold is None or settings.validation:
             hint = "--set data.fold=0" if settings.fold is None else "without --val"

@@ -58,13 +58,6 @@ class Decoder:
     Particle values are float32, labels int64, jet columns of the type in the files (integers int64, so that event
     numbers stay exact; see `types.py`), NaN where the file lacks a value.
 
-    Args:
-        schema: the schema of the file.
-        available: columns, features and context that the file has.
-        classes: the classes of the file.
-        types: types of its jet columns.
-        request: the columns to decode, and the treatment of bad jets.
-
     Attributes:
         branches: branches to read, each once.
         collections: decoders of further collections by name.
@@ -116,10 +109,6 @@ class Decoder:
 
     def decode(self, rows: Rows, file: int = 0) -> tuple[Jets, Counter[str]]:
         """Return the good jets in the order of the file, and the number of skipped ones by reason.
-
-        Args:
-            rows: branches of some jets, which include `branches`.
-            file: index of the file, for `Jets.source`.
 
         Raises:
             BadJetError: a bad jet, unless they are skipped; a negative weight in any case.

@@ -22,13 +22,7 @@ _GOLDEN = 0.6180339887498949
 
 
 class FileId(NamedTuple):
-    """Name, size and digest of a file, which a model stores of its training files.
-
-    Attributes:
-        name: name without the folder.
-        bytes: size.
-        digest: digest of the contents.
-    """
+    """Name without the folder, size [bytes] and digest of the contents, which a model stores of its training files."""
 
     name: str
     bytes: int

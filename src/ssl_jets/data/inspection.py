@@ -21,7 +21,6 @@ from ssl_jets.runtime.terminal import stdout_width
 SAMPLE = 20_000
 """Entries that are sampled, of all files together."""
 
-_DATA = DataSettings()
 
 _MOST_COLUMNS = 16
 """Jet columns of a file that fit on a screen."""
@@ -50,7 +49,7 @@ class FileInspection:
 
 
 def inspect_files(
-    sources: Sequence[str], skipped: dict[str, str], data: DataSettings = _DATA, jets: int = SAMPLE
+    sources: Sequence[str], skipped: dict[str, str], data: DataSettings = DataSettings(), jets: int = SAMPLE
 ) -> list[FileInspection]:
     """Open the files, and profile about `jets` entries of all of them together (at least 100 of each).
 

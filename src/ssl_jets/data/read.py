@@ -15,25 +15,18 @@ from ssl_jets.data.skipped import require_jets, skipped_lines
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.runtime.console import Log, to_stderr
 
-_DATA = DataSettings()
-
 
 def read_jets(
     sources: Sequence[str],
     *,
     each: int | None = None,
     keep: Sequence[str] = (),
-    data: DataSettings = _DATA,
+    data: DataSettings = DataSettings(),
     log: Log = to_stderr,
 ) -> Jets:
     """Read the jets of `sources` into memory, in input order; about 1.7 kB each.
 
-    Args:
-        sources: files, folders, patterns, lists (see `resolve_sources`); by default the bundled sample.
-        each: most entries of each file, from its beginning; all by default.
-        keep: jet columns to read, into `Jets.jet`.
-        data: `bad_jets`, `bad_files`, `format`, `labels`, `jets` and `weights` are used.
-        log: logger of messages about skipped files and jets.
+    Arguments as in `ssl_jets.read_jets`; of `data`, settings for reading and `weights` are used.
 
     Raises:
         UsageError: a column that a file does not have.

@@ -160,9 +160,6 @@ def copies_of(files: Sequence[JetFile]) -> list[str]:
 def check_same(each: Sequence[Sequence[tuple[FileId, int]]]) -> None:
     """Check that all processes of a launch opened the same files.
 
-    Args:
-        each: the `fingerprint` of each process.
-
     Raises:
         DataError: one of them could not open some, or opened others.
     """

@@ -42,10 +42,6 @@ def resolve_sources(names: Sequence[str], log: Callable[[str], None] = lambda me
     folder; empty lines and comments after a `#` are ignored) or `-` (such a list on standard input), or the URL of a
     file (`root://`, `http://`, `https://`). A tree is named after a colon: `file.root:tree`.
 
-    Args:
-        names: names as the user typed them.
-        log: logger of messages about ignored files of a folder.
-
     Raises:
         UsageError: no names, a file that is named twice, a list in a list, a URL without its package.
         DataError: a file, folder or list that does not exist, a folder that cannot be read, or a folder, pattern or

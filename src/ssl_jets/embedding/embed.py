@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_jets.embedding.job import OutputOptions, OutputSummary, check_options, write_output
+from ssl_jets.embedding.job import OutputSummary, check_options, write_output
+from ssl_jets.embedding.options import OutputOptions
 from ssl_jets.embedding.outputs import ZOutput
 from ssl_jets.model_file import load_model
 from ssl_jets.zfile import Level
@@ -21,13 +22,7 @@ def embed(
     `data.bad_jets` and `data.bad_files` "skip" a bad jet has z of NaN and the label -1 (unreadable kept columns: NaN,
     -1 or false); at level "particle" it has no rows. A file that cannot be opened has none at either level. Processes
     started by torchrun share the work and write one file, with the rows of one process.
-
-    Args:
-        model_path: a run folder or its `model/` folder.
-        sources: files, folders, patterns, lists (`resolve_sources`); none for the bundled sample.
-        out: the z file; its suffix names the format.
-        level: "jet" or "particle".
-        **options: fields of `OutputOptions`.
+    Options are the fields of `OutputOptions`.
 
     Raises:
         UsageError: an unknown suffix, an existing output, a column that an input does not have.
@@ -36,5 +31,4 @@ def embed(
     """
     chosen = OutputOptions(**options)
     check_options(Path(out), chosen)
-    model = load_model(model_path)
-    return write_output([model], ZOutput(model, level), sources, Path(out), chosen)
+    return write_output(ZOutput(load_model(model_path), level), sources, Path(out), chosen)

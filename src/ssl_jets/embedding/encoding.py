@@ -26,7 +26,6 @@ from ssl_jets.runtime.precision import PrecisionSetting, resolve_precision
 
 FAR = 0.5
 """Standard deviations: classes of jets differ by less from each other."""
-_REQUEST = Request()
 _NO_Z = "its z is not finite"
 
 Progress = Callable[[int, int], None]
@@ -37,7 +36,7 @@ def embed_parts(
     encoder: BaseEncoder,
     files: Sequence[JetFile],
     parts: Sequence[EntryRange],
-    request: Request = _REQUEST,
+    request: Request = Request(),
     *,
     device: torch.device | str = "cpu",
     batch: int = BATCH,
@@ -48,19 +47,7 @@ def embed_parts(
 ) -> Iterator[tuple[Jets, Tensor]]:
     """Compute z of the jets of `parts`, in that order and in bounded memory.
 
-    The encoder is moved to `device` and put into evaluation mode.
-
-    Args:
-        encoder: the encoder.
-        files: the files.
-        parts: ranges of entries of the files.
-        request: jet columns to read, and the policy for bad jets; skipped jets are missing from `Jets.source`.
-        device: device of the forward pass.
-        batch: most jets of one forward pass.
-        precision: number format of the forward pass; "auto" is the native one of the device.
-        progress: called after each batch.
-        workers: threads that read ahead.
-        skipped: counter to which the skipped jets are added, by reason.
+    The encoder is moved to `device` and put into evaluation mode. Skipped jets are missing from `Jets.source`.
 
     Yields:
         Jets on the CPU, and their z as float32 `[jet, D]` on the CPU.

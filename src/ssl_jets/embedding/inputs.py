@@ -63,7 +63,7 @@ class Inputs:
         first: number in `sources` of the first input of the part.
         stop: one beyond the last.
         left_out: files that could not be opened, with the reason.
-        trained: entries that the models were trained on, by number of the file.
+        trained: entries that the models were trained on, as (number of the file, start, stop).
         sha256: of the names of `sources`.
     """
 
@@ -75,7 +75,7 @@ class Inputs:
     first: int = 0
     stop: int = 0
     left_out: dict[str, str] = field(default_factory=dict)
-    trained: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    trained: tuple[tuple[int, int, int], ...] = ()
     sha256: str = ""
 
     def each(self) -> Iterator[Inputs]:
@@ -93,7 +93,7 @@ class Inputs:
                 first=index,
                 stop=index + 1,
                 left_out={name: self.left_out[name]} if name in self.left_out else {},
-                trained={index: self.trained[index]} if index in self.trained else {},
+                trained=tuple(entries for entries in self.trained if entries[0] == index),
             )
 
     def describe(self, metadata: ZMetadata, columns: Sequence[Column]) -> ZMetadata:
@@ -107,7 +107,7 @@ class Inputs:
             collections=tuple("" if file is None else file.collection for file in files),
             digests=tuple("" if file is None else file.digest for file in files),
             schemas=tuple("" if file is None else file.schema.sha256 for file in files),
-            trained=tuple((number, *entries) for number, each in self.trained.items() for entries in each),
+            trained=self.trained,
             files_left_out=self.left_out,
             part=None if self.part is None else self._place(self.part, columns),
         )
@@ -166,9 +166,6 @@ def open_inputs(
         numbers = np.array([positions[file.source] for file in files], np.int32)
         if part.of > len(sources):
             ranges = share(ranges, part.number - 1, part.of, batch)
-    trained: dict[int, list[tuple[int, int]]] = {}
-    for file, *entries in trained_entries(files, seen):
-        trained.setdefault(int(numbers[file]), []).append((entries[0], entries[1]))
     names_in_order = "\n".join(map(str, sources)).encode(errors="surrogateescape")
     return Inputs(
         sources=tuple(sources),
@@ -179,6 +176,6 @@ def open_inputs(
         first=first,
         stop=stop,
         left_out=left_out,
-        trained=trained,
+        trained=tuple((int(numbers[file]), start, stop) for file, start, stop in trained_entries(files, seen)),
         sha256=hashlib.sha256(names_in_order).hexdigest(),
     )

@@ -8,34 +8,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
-
-from ssl_jets.config import DataSettings, FileSettings, Settings
+from ssl_jets.config import FileSettings, Settings
 from ssl_jets.data.files import count
 from ssl_jets.data.inputs import joint_requests
 from ssl_jets.data.request import Request
 from ssl_jets.data.seen import Seen, joint_training
 from ssl_jets.data.shared import shared_labels
 from ssl_jets.embedding.encoding import Progress, log_far_from_training
-from ssl_jets.embedding.inputs import Inputs, PartOf, open_inputs
+from ssl_jets.embedding.inputs import Inputs, open_inputs
+from ssl_jets.embedding.options import OutputOptions, OutSettings
 from ssl_jets.embedding.outputs import Output
 from ssl_jets.embedding.rows import check_kept, kept_columns
 from ssl_jets.embedding.targets import per_file_paths
 from ssl_jets.embedding.writing import Work, write_file
 from ssl_jets.errors import UsageError
-from ssl_jets.model import BATCH, Model
 from ssl_jets.runtime.allocator import explain_shortage
 from ssl_jets.runtime.atomic import check_output
-from ssl_jets.runtime.console import Log, to_stderr
 from ssl_jets.runtime.overwriting import check_apart
 from ssl_jets.runtime.precision import PrecisionSetting, resolve_precision
 from ssl_jets.runtime.process_group import launched
 from ssl_jets.runtime.signals import Watch
-from ssl_jets.zfile import Column, ScoresMetadata, ZMetadata, key_columns
+from ssl_jets.zfile import Column, ZMetadata, key_columns
 from ssl_jets.zfile.formats import check_names, format_of
-
-RESUME_JETS = 65_536
-"""Jets of a finished part that `--resume` keeps."""
 
 
 class ComputingSettings(Settings):
@@ -45,53 +39,11 @@ class ComputingSettings(Settings):
     """As in `TrainSettings`."""
 
 
-class OutSettings(Settings):
-    """Settings of the output (`out.*`)."""
-
-    rntuple: bool = False
-    """Write an RNTuple, not a TTree, to a ROOT file."""
-    resume_jets: int = RESUME_JETS
-    """Jets of a finished part that `--resume` keeps."""
-
-
 class EmbedSettings(FileSettings):
     """All settings of `embed` and `predict`."""
 
     train: ComputingSettings = ComputingSettings()
     out: OutSettings = OutSettings()
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputOptions:
-    """Options of `embed` and `predict`.
-
-    Attributes:
-        keep: jet columns to copy from the input.
-        data: `workers`, `bad_jets`, `bad_files`, `format`, `labels`, `jets`, `external` and `where` are used.
-        batch_size: jets of one forward pass.
-        precision: number format of the forward pass.
-        device: by default a GPU, or the CPU of a machine without one.
-        part: the part of an array job to write; None for all.
-        per_file: write a file for each input; the output then has `{name}` or `{index}` in its name.
-        resume: keep finished parts, and go on from the parts of a killed run.
-        force: overwrite the output.
-        out_settings: kind of a ROOT file, and jets of a finished part.
-        report: called with the progress.
-        log: called with each message about files and columns.
-    """
-
-    keep: Sequence[str] = ()
-    data: DataSettings = field(default_factory=DataSettings)
-    batch_size: int = BATCH
-    precision: PrecisionSetting = "auto"
-    device: torch.device | str | None = None
-    part: PartOf | None = None
-    per_file: bool = False
-    resume: bool = False
-    force: bool = False
-    out_settings: OutSettings = field(default_factory=OutSettings)
-    report: Progress | None = None
-    log: Log = to_stderr
 
 
 @dataclass(frozen=True)
@@ -131,23 +83,8 @@ def check_options(out: Path, options: OutputOptions) -> None:
         check_output(out, force=options.force or (options.resume and not out.is_dir()))
 
 
-def write_output(
-    models: Sequence[Model],
-    output: Output,
-    sources: Sequence[str],
-    out: Path,
-    options: OutputOptions,
-    scores: ScoresMetadata | None = None,
-) -> OutputSummary:
+def write_output(output: Output, sources: Sequence[str], out: Path, options: OutputOptions) -> OutputSummary:
     """Encode every jet of `sources`, in input order, and write the columns of `output`.
-
-    Args:
-        models: the models that `output` computes with.
-        output: computation of the columns.
-        sources: files, folders, patterns, lists (`resolve_sources`); none for the bundled sample.
-        out: the file; its suffix names the format.
-        options: further options.
-        scores: metadata of a scores file; None for a z file.
 
     Raises:
         UsageError: an unknown suffix, an existing output, a column that an input does not have.
@@ -155,31 +92,18 @@ def write_output(
         Interrupted: a signal came. In no case is a half-written output left behind.
     """
     began = time.monotonic()
-    job = _open(models, output, sources, out, options, scores)
-    targets = _targets(job.inputs, out, options)
+    inputs, request, columns, metadata = _open(output, sources, out, options)
+    targets = _targets(inputs, out, options)
     skipped: Counter[str] = Counter()
     with Watch() as watch, launched() as ranks:
         device = options.device if options.device is not None else ranks.device()
-        work = Work(
-            output=output,
-            request=job.request,
-            columns=job.columns,
-            device=device,
-            batch=options.batch_size,
-            precision=resolve_precision(options.precision, device),
-            workers=options.data.workers,
-            report=options.report,
-            watch=watch,
-            rntuple=options.out_settings.rntuple,
-            resume_jets=options.out_settings.resume_jets if options.resume else None,
-            encoders=[model.encoder for model in models],
-        )
+        precision = resolve_precision(options.precision, device)
+        work = Work(output, request, columns, options, device, precision, watch, options.report)
         with explain_shortage(f"--batch-size {max(1, options.batch_size // 2)}"):
-            done, total = 0, count(job.inputs.ranges)
+            done, total = 0, count(inputs.ranges)
             for path, own in targets.items():
                 part = replace(work, report=_after(done, total, options.report)) if options.per_file else work
-                described = own.describe(job.metadata, job.columns)
-                skipped += write_file(part, own, path, described, ranks, force=options.force, log=options.log)
+                skipped += write_file(part, own, path, own.describe(metadata, columns), ranks)
                 done += count(own.ranges)
         for name, number in work.unlisted.items():
             options.log(f"feature {name}: {number:,} values of a category that the model does not list")
@@ -189,30 +113,16 @@ def write_output(
         skipped=skipped.total(),
         seconds=time.monotonic() - began,
         reasons={reason: skipped[reason] for reason in sorted(skipped)},
-        files_left_out=job.inputs.left_out,
+        files_left_out=inputs.left_out,
     )
 
 
-@dataclass(frozen=True)
-class _Job:
-    """Opened inputs of a job, with the columns to read and to write, and the metadata without input files."""
-
-    inputs: Inputs
-    request: Request
-    columns: tuple[Column, ...]
-    metadata: ZMetadata
-
-
 def _open(
-    models: Sequence[Model],
-    output: Output,
-    sources: Sequence[str],
-    out: Path,
-    options: OutputOptions,
-    scores: ScoresMetadata | None,
-) -> _Job:
-    """Open the inputs, and check the columns to read and to write."""
-    seen = Seen.of(joint_training([model.facts.get("training", {}) for model in models]))
+    output: Output, sources: Sequence[str], out: Path, options: OutputOptions
+) -> tuple[Inputs, Request, tuple[Column, ...], ZMetadata]:
+    """Open the inputs, and return them with the columns to read and to write, and the metadata without input files."""
+    models = output.models
+    seen = Seen.of(joint_training([model.training for model in models]))
     inputs = open_inputs(sources, options.data, options.part, seen, batch=options.batch_size, log=options.log)
     read = tuple(dict.fromkeys((*options.keep, *output.jet_columns)))
     to_encode = output.prepare(inputs.files, options.log) if inputs.files else ()
@@ -227,8 +137,19 @@ def _open(
     key = key_columns(output.level, labelled=bool(labels))
     columns = (*output.columns, *key, *kept_columns(inputs.files, keep, request))
     check_names(out, [column.name for column in columns], rntuple=options.out_settings.rntuple)
-    metadata = replace(_metadata(models, output, scores, labels, keep), where=options.data.where)
-    return _Job(inputs, request, columns, metadata)
+    encoder = models[0].encoder
+    metadata = ZMetadata(
+        model_sha256=models[0].sha256 if len(models) == 1 else "",
+        method=" + ".join(dict.fromkeys(model.method for model in models)),
+        dim=encoder.dim if output.level == "jet" else encoder.width,
+        level=output.level,
+        files=(),
+        label_names=labels,
+        kept=keep,
+        scores=output.metadata,
+        where=options.data.where,
+    )
+    return inputs, request, columns, metadata
 
 
 def _after(before: int, total: int, report: Progress | None) -> Progress | None:
@@ -252,24 +173,3 @@ def _targets(inputs: Inputs, out: Path, options: OutputOptions) -> dict[Path, In
         check_output(path, force=options.force or options.resume)
         path.parent.mkdir(parents=True, exist_ok=True)
     return targets
-
-
-def _metadata(
-    models: Sequence[Model],
-    output: Output,
-    scores: ScoresMetadata | None,
-    labels: tuple[str, ...],
-    kept: tuple[str, ...],
-) -> ZMetadata:
-    """Return the metadata that do not depend on the input files."""
-    encoders = [model.encoder for model in models]
-    return ZMetadata(
-        model_sha256=models[0].sha256 if len(models) == 1 else "",
-        method=" + ".join(dict.fromkeys(model.method for model in models)),
-        dim=encoders[0].dim if output.level == "jet" else encoders[0].width,
-        level=output.level,
-        files=(),
-        label_names=labels,
-        kept=kept,
-        scores=scores,
-    )

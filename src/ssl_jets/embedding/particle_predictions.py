@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,37 +10,32 @@ import torch
 from ssl_jets.arrays import Array
 from ssl_jets.data.files import JetFile
 from ssl_jets.embedding.columns import column_of, quantile_of
-from ssl_jets.embedding.encoding import columns_to_encode
+from ssl_jets.embedding.outputs import Output
 from ssl_jets.jets import Jets
-from ssl_jets.model import Model, encode
+from ssl_jets.model import Model
 from ssl_jets.nn.encoder import Encoded
 from ssl_jets.nn.particles.heads import ParticleHeads
 from ssl_jets.nn.particles.pairs import components, within_jets
 from ssl_jets.runtime.console import Log
-from ssl_jets.runtime.precision import Precision
 from ssl_jets.zfile import Column, Level, ScoresMetadata
 from ssl_jets.zfile.columns import TRUE
 
 
-class ParticleScoresOutput:
+class ParticleScoresOutput(Output):
     """Predictions of the heads of particles of one model.
 
     Columns: `p_TARGET_CLASS` for each class of a target, `pred_TARGET` for each number and `pred_TARGET_q16` for each
     of its quantiles, `pred_TARGET` for each grouping, the number of the group in its jet, -1 for a particle alone, and
     `true_TARGET` of targets that some input has: the index of the class, -1 without one, or the number, NaN without
     one.
-
-    Args:
-        model: a model with heads of particles.
     """
 
     level: Level = "particle"
-    jet_columns: tuple[str, ...] = ()
 
     def __init__(self, model: Model) -> None:
         assert model.particles is not None
-        self._model, self._heads = model, model.particles
-        self.particle_labels: tuple[str, ...] = ()
+        super().__init__([model])
+        self._heads = model.particles
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -56,7 +51,7 @@ class ParticleScoresOutput:
         regressor = self._heads.regressor
         return ScoresMetadata(
             levels=() if regressor is None else regressor.levels,
-            models=(self._model.sha256,),
+            models=(self.models[0].sha256,),
             particle_targets={target.name: target.classes for target in self._heads.targets},
         )
 
@@ -64,13 +59,7 @@ class ParticleScoresOutput:
         """Return the particle columns that the model reads, and find the targets that some file has labels for."""
         names = [target.name for target in self._heads.targets]
         self.particle_labels = tuple(name for name in names if any(name in file.particle_labels for file in files))
-        return columns_to_encode(self._model, files, log)
-
-    def encode(
-        self, batches: Iterator[Jets], device: torch.device | str, precision: Precision, *, batch: int
-    ) -> Iterator[tuple[Jets, Encoded]]:
-        """Yield each batch with its z and its tokens."""
-        return encode(self._model.encoder, batches, device, precision, batch=batch, tokens=True)
+        return super().prepare(files, log)
 
     def compute(self, jets: Jets, encoded: Encoded) -> dict[str, Array]:
         """Compute the columns of a batch, `[particle]` each."""

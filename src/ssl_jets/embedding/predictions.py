@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ssl_jets.arrays import Array
 from ssl_jets.data.files import JetFile
 from ssl_jets.embedding.columns import column_of, quantile_of
 from ssl_jets.embedding.discriminants import Discriminant, parse_all
-from ssl_jets.embedding.encoding import columns_to_encode
-from ssl_jets.embedding.job import OutputOptions, OutputSummary, check_options, write_output
+from ssl_jets.embedding.job import OutputSummary, check_options, write_output
+from ssl_jets.embedding.options import OutputOptions
+from ssl_jets.embedding.outputs import Output
 from ssl_jets.embedding.particle_predictions import ParticleScoresOutput
 from ssl_jets.errors import UsageError, nearest
-from ssl_jets.jets import COLUMNS, Jets
-from ssl_jets.model import Model, batch_encoder, encode, with_columns
+from ssl_jets.jets import Jets
+from ssl_jets.model import Model
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import Encoded
 from ssl_jets.runtime.console import Log
-from ssl_jets.runtime.precision import SCORES_PRECISION, Precision
-from ssl_jets.runtime.threads import map_in_order
+from ssl_jets.runtime.precision import SCORES_PRECISION
 from ssl_jets.sharing.location import shown_name
 from ssl_jets.zfile import Column, Level, ScoresMetadata, key_columns
 
@@ -50,16 +48,8 @@ def predict(
     Of several models the mean is written, and its standard deviation over the models as `COLUMN_spread`. At level
     "particle" the rows are the particles, with the columns of `ParticleScoresOutput`.
 
-    Args:
-        model_paths: run folders or their `model/` folders.
-        sources: files, folders, patterns, lists (`resolve_sources`); none for the bundled sample.
-        out: the scores file; its suffix names the format.
-        scores: discriminants `NAME = FORMULA`; the formula has classes, columns of the output before it, and jet
-            columns of the input.
-        with_z: write z, too; of one model.
-        temperatures: returns the number that divides the logits of each model; by default 1.
-        level: "jet" or "particle".
-        **options: fields of `OutputOptions`.
+    Arguments as in `ssl_jets.predict`; `temperatures` returns the number that divides the logits of each model, by
+    default 1. Options are the fields of `OutputOptions`.
 
     Raises:
         UsageError: a model without head, models of different classes, a formula, an unknown suffix, an existing
@@ -74,14 +64,13 @@ def predict(
         _check_particles(
             models, model_paths, given={"--score": scores, "--with-z": with_z, "--temperature": temperatures}
         )
-        of_particles = ParticleScoresOutput(models[0])
-        return write_output(models, of_particles, sources, Path(out), chosen, of_particles.metadata)
+        return write_output(ParticleScoresOutput(models[0]), sources, Path(out), chosen)
     _check_models(models, model_paths)
     if with_z and len(models) > 1:
         raise UsageError("several models have several z", where="--with-z", hint="ssl-jets embed for each model")
     output = ScoresOutput(models, scores, with_z=with_z)
     output.temperatures = tuple(temperatures()) if temperatures is not None else (1.0,) * len(models)
-    return write_output(models, output, sources, Path(out), chosen, output.metadata)
+    return write_output(output, sources, Path(out), chosen)
 
 
 def _check_models(models: Sequence[Model], paths: Sequence[str | Path]) -> None:
@@ -138,113 +127,81 @@ def _targets(model: Model) -> tuple[tuple[str, ...], tuple[float, ...]]:
     return ((), ()) if model.regressor is None else (model.regressor.names, model.regressor.levels)
 
 
-@dataclass(frozen=True)
-class _Names:
-    """Names of the predicted columns of one model, without discriminants."""
-
-    probabilities: tuple[str, ...]
-    regressed: tuple[str, ...]
-
-    @classmethod
-    def of(cls, model: Model) -> _Names:
-        classes = model.labels if model.head is not None else ()
-        targets, levels = _targets(model)
-        columns = [column_of(target) for target in targets]
-        return cls(
-            tuple(f"p_{name}" for name in classes),
-            tuple(name for column in columns for name in (column, *(quantile_of(column, level) for level in levels))),
-        )
-
-    @property
-    def all(self) -> tuple[str, ...]:
-        return (*self.probabilities, *self.regressed)
+def _predicted_columns(model: Model) -> tuple[str, ...]:
+    """Return the names of the predicted columns of a model, without discriminants."""
+    targets, levels = _targets(model)
+    columns = [column_of(target) for target in targets]
+    regressed = (name for column in columns for name in (column, *(quantile_of(column, level) for level in levels)))
+    return (*(f"p_{name}" for name in _classes(model)), *regressed)
 
 
-class ScoresOutput:
+def _classes(model: Model) -> tuple[str, ...]:
+    """Return the classes of the head; none without one."""
+    return model.labels if model.head is not None else ()
+
+
+class ScoresOutput(Output):
     """Predictions of one model, or the mean and spread of several.
-
-    Args:
-        models: models of the same classes and targets.
-        scores: discriminants `NAME = FORMULA`.
-        with_z: z of the only model, too.
 
     Attributes:
         temperatures: number that divides the logits of each model.
     """
 
     level: Level = "jet"
-    particle_labels: tuple[str, ...] = ()
 
     def __init__(self, models: Sequence[Model], scores: Sequence[str] = (), *, with_z: bool = False) -> None:
-        self._models, self._with_z = models, with_z
-        self._names = _Names.of(models[0])
-        self._classes = models[0].labels if models[0].head is not None else ()
+        super().__init__(models)
+        self._with_z, self._names, self._classes = with_z, _predicted_columns(models[0]), _classes(models[0])
         key = [column.name for column in key_columns("particle", labelled=True)]
-        taken = [*self._classes, *self._names.all, *(f"{name}{SPREAD}" for name in self._names.all), *key, "z"]
+        taken = [*self._classes, *self._names, *(f"{name}{SPREAD}" for name in self._names), *key, "z"]
         self._discriminants = parse_all(scores, taken)
         self.temperatures = (1.0,) * len(models)
-        own = {*self._names.all, *self._classes, *(one.name for one in self._discriminants)}
+        own = {*self._names, *self._classes, *(one.name for one in self._discriminants)}
         read = (name for one in self._discriminants for name in one.formula.names)
         self.jet_columns = tuple(dict.fromkeys(name for name in read if name not in own))
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """Columns of the output: z if asked for, predictions, discriminants, and their spreads."""
-        names = (*self._names.all, *(one.name for one in self._discriminants))
-        spreads = tuple(f"{name}{SPREAD}" for name in names) if len(self._models) > 1 else ()
-        z = (Column("z", "f4", self._models[0].encoder.dim),) if self._with_z else ()
+        names = (*self._names, *(one.name for one in self._discriminants))
+        spreads = tuple(f"{name}{SPREAD}" for name in names) if len(self.models) > 1 else ()
+        z = (Column("z", "f4", self.models[0].encoder.dim),) if self._with_z else ()
         return (*z, *(Column(name, "f4") for name in (*names, *spreads)))
 
     @property
     def metadata(self) -> ScoresMetadata:
         """Metadata of the scores file."""
-        targets, levels = _targets(self._models[0])
+        targets, levels = _targets(self.models[0])
         return ScoresMetadata(
             classes=self._classes,
             regressed={target: column_of(target) for target in targets},
             levels=levels,
             discriminants={one.name: one.formula.text.strip() for one in self._discriminants},
             temperatures=self.temperatures,
-            models=tuple(model.sha256 for model in self._models),
+            models=tuple(model.sha256 for model in self.models),
         )
 
     def prepare(self, files: Sequence[JetFile], log: Log) -> tuple[str, ...]:
         """Check the names in the formulas; return the particle columns that any model reads."""
         for one in self._discriminants:
             self._check_names(one, files)
-        read = [columns_to_encode(model, files, log) for model in self._models]
-        names = dict.fromkeys(name for columns in read for name in columns)
-        return (*(name for name in COLUMNS if name in names), *(name for name in names if name not in COLUMNS))
+        return super().prepare(files, log)
 
     def _check_names(self, one: Discriminant, files: Sequence[JetFile]) -> None:
         before = [other.name for other in self._discriminants[: self._discriminants.index(one)]]
-        own = [*self._classes, *self._names.all, *before]
+        own = [*self._classes, *self._names, *before]
         for name in one.formula.names:
             if name not in own and not all(name in file.jet_columns for file in files):
                 allowed = nearest(name, dict.fromkeys([*own, *(files[0].jet_columns if files else ())]))
                 where = f"--score {one.name}"
                 raise UsageError("there is no such class or column", where=where, found=name, allowed=allowed)
 
-    def encode(
-        self, batches: Iterator[Jets], device: torch.device | str, precision: Precision, *, batch: int
-    ) -> Iterator[tuple[Jets, Encoded]]:
-        """Yield each batch with z of all models, one after another."""
-        if len(self._models) == 1:
-            return encode(self._models[0].encoder, batches, device, precision, batch=batch)
-        each = [(model, batch_encoder(model.encoder, device, precision, batch=batch)) for model in self._models]
-
-        def compute(jets: Jets) -> tuple[Jets, Encoded]:
-            z = [encode_batch(with_columns(jets, model.columns)).z for model, encode_batch in each]
-            return jets, Encoded(torch.cat(z, dim=1), torch.empty(0, 0))
-
-        return map_in_order(compute, batches, device)
-
     def compute(self, jets: Jets, encoded: Encoded) -> dict[str, Array]:
         """Compute the columns of a batch, float64 `[jet]` each, and z."""
-        each = encoded.z.split([model.encoder.dim for model in self._models], dim=1)
-        trio = zip(self._models, each, self.temperatures, strict=True)
+        each = encoded.z.split([model.encoder.dim for model in self.models], dim=1)
+        trio = zip(self.models, each, self.temperatures, strict=True)
         members = [self._predict(model, z.numpy(), temperature) for model, z, temperature in trio]
-        mean = {name: np.mean([one[name] for one in members], axis=0) for name in self._names.all}
+        mean = {name: np.mean([one[name] for one in members], axis=0) for name in self._names}
         of_jets = {name: jets.jet[name].numpy() for name in self.jet_columns}
         result = self._with_discriminants(mean, of_jets)
         if len(members) > 1:
@@ -257,15 +214,13 @@ class ScoresOutput:
 
     def _predict(self, model: Model, z: Array, temperature: float) -> dict[str, Array]:
         """Predict the columns of one model, float64 `[jet]` each."""
-        predicted: dict[str, Array] = {}
+        blocks = []
         if model.head is not None:
-            p = model.probabilities(z, self._classes, temperature=temperature)
-            predicted |= dict(zip(self._names.probabilities, p.T, strict=True))
+            blocks.append(model.probabilities(z, self._classes, temperature=temperature))
         if model.regressor is not None:
             points, bands = model.regressed(z), model.regressed_quantiles(z)  # [jet, target], [jet, target, level]
-            values = np.concatenate([points[:, :, None], bands], axis=2).reshape(len(z), -1)
-            predicted |= dict(zip(self._names.regressed, values.T.astype(np.float64), strict=True))
-        return predicted
+            blocks.append(np.concatenate([points[:, :, None], bands], axis=2).reshape(len(z), -1).astype(np.float64))
+        return dict(zip(self._names, np.concatenate(blocks, axis=1).T, strict=True))
 
     def _with_discriminants(self, predicted: dict[str, Array], of_jets: dict[str, Array]) -> dict[str, Array]:
         """Return predicted columns and discriminants."""

@@ -22,10 +22,10 @@ from ssl_jets.data.split import share
 from ssl_jets.embedding.encoding import Progress, batches_of, with_finite_z
 from ssl_jets.embedding.finished import CHANGES, is_finished
 from ssl_jets.embedding.inputs import Inputs
+from ssl_jets.embedding.options import OutputOptions
 from ssl_jets.embedding.outputs import Output
 from ssl_jets.embedding.rows import RowJoiner
 from ssl_jets.errors import SslJetsError, UsageError
-from ssl_jets.nn.encoder import BaseEncoder
 from ssl_jets.runtime.atomic import WorkFolder, clear_left_behind, real, write_text
 from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.kept_folder import KeptFolder, kept_path
@@ -38,29 +38,28 @@ from ssl_jets.zfile import Column, ZMetadata, ZWriter, iterate_z, read_metadata
 PLAN = "plan.json"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Work:
     """The work of every process on its share of the entries.
 
     Attributes:
-        resume_jets: jets of a finished part; None without `--resume`.
-        encoders: the encoders; their lists of categories are compared with the jets.
         unlisted: values of categories that an encoder does not list, by feature.
     """
 
     output: Output
     request: Request
     columns: tuple[Column, ...]
+    options: OutputOptions
     device: torch.device | str
-    batch: int
     precision: Precision
-    workers: int
-    report: Progress | None
     watch: Watch
-    rntuple: bool = False
-    resume_jets: int | None = None
-    encoders: Sequence[BaseEncoder] = ()
+    report: Progress | None
     unlisted: Counter[str] = field(default_factory=Counter)
+
+    def writer(self, out: Path, metadata: ZMetadata) -> ZWriter:
+        """Return the writer of an output."""
+        options = self.options
+        return ZWriter(out, self.columns, metadata, force=options.force, rntuple=options.out_settings.rntuple)
 
     def write_rows(
         self, inputs: Inputs, parts: Sequence[EntryRange], writer: ZWriter, done: int = 0, total: int | None = None
@@ -70,15 +69,15 @@ class Work:
         `done` of `total` entries were written before, for the progress.
         """
         skipped: Counter[str] = Counter()
-        files = inputs.files
+        files, options = inputs.files, self.options
         # The share of one process may have no usable jet: `_require_some` checks the input as a whole.
-        chunks = ordered(files, parts, self.request, workers=self.workers, skipped=skipped, may_be_empty=True)
-        batches = batches_of(files, chunks, self.batch)
-        pairs = self.output.encode(batches, self.device, self.precision, batch=self.batch)
+        chunks = ordered(files, parts, self.request, workers=options.data.workers, skipped=skipped, may_be_empty=True)
+        batches = batches_of(files, chunks, options.batch_size)
+        pairs = self.output.encode(batches, self.device, self.precision, batch=options.batch_size)
         joiner = RowJoiner(files, inputs.numbers, parts, self.columns, self.output, request=self.request)
         entries = count(parts)
         for jets, encoded in with_finite_z(files, pairs, self.request, skipped):
-            self.unlisted.update(unlisted(jets, *(encoder.cfg for encoder in self.encoders)))
+            self.unlisted.update(unlisted(jets, *(model.encoder.cfg for model in self.output.models)))
             for rows in joiner.add(jets, encoded):
                 writer.write(rows)
             self._show(done + joiner.entries, total or entries)
@@ -98,47 +97,41 @@ class Work:
             raise Interrupted(self.watch.received)
 
 
-def write_file(
-    work: Work, inputs: Inputs, out: Path, metadata: ZMetadata, ranks: Ranks, *, force: bool, log: Log
-) -> Counter[str]:
+def write_file(work: Work, inputs: Inputs, out: Path, metadata: ZMetadata, ranks: Ranks) -> Counter[str]:
     """Write one output file; return the number of skipped jets by reason."""
-    if work.resume_jets is None and ranks.world == 1:
+    if work.options.resume_jets is None and ranks.world == 1:
         if kept_path(out).is_dir():
-            log(f"finished parts of a killed run are not used without --resume: {kept_path(out)}")
-        with ZWriter(out, work.columns, metadata, force=force, rntuple=work.rntuple) as writer:
+            work.options.log(f"finished parts of a killed run are not used without --resume: {kept_path(out)}")
+        with work.writer(out, metadata) as writer:
             skipped = work.write_rows(inputs, inputs.ranges, writer)
-            _require_some(inputs, skipped, log)
+            _require_some(inputs, skipped, work.options.log)
             writer.metadata = replace(metadata, left_out=_by_reason(skipped))
         return skipped
-    return _write_pieces(work, inputs, out, metadata, ranks, force=force, log=log)
+    return _write_pieces(work, inputs, out, metadata, ranks)
 
 
-def _write_pieces(
-    work: Work, inputs: Inputs, out: Path, metadata: ZMetadata, ranks: Ranks, *, force: bool, log: Log
-) -> Counter[str]:
+def _write_pieces(work: Work, inputs: Inputs, out: Path, metadata: ZMetadata, ranks: Ranks) -> Counter[str]:
     """Write contiguous pieces of the rows to a hidden folder next to `out`; rank 0 then joins them in order."""
     check_same(ranks.gather(fingerprint(inputs.files)))
-    if (
-        work.resume_jets is not None
-        and not force
-        and ranks.from_first(lambda: is_finished(out, metadata, work.columns))
-    ):
-        log(f"finished before: {out}")
+    options = work.options
+    resumes = options.resume_jets is not None and not options.force
+    if resumes and ranks.from_first(lambda: is_finished(out, metadata, work.columns)):
+        options.log(f"finished before: {out}")
         return Counter(read_metadata(out)["left_out"])
     pieces = _pieces(work, inputs, ranks)
-    with _folder(work, inputs, out, metadata, ranks, force=force) as folder:
+    with _folder(work, inputs, out, metadata, ranks) as folder:
         try:
             numbers = range(len(pieces))
             todo = ranks.from_first(lambda: [number for number in numbers if not _piece(folder, number).exists()])
-            if ranks.rank == 0 and work.resume_jets is not None and len(todo) < len(pieces):
-                log(f"resumed: {len(pieces) - len(todo)} of {len(pieces)} parts were finished before")
+            if ranks.rank == 0 and options.resume_jets is not None and len(todo) < len(pieces):
+                options.log(f"resumed: {len(pieces) - len(todo)} of {len(pieces)} parts were finished before")
             _write_own(work, inputs, pieces, folder, todo, ranks)
             ranks.gather(None)
             skipped = ranks.from_first(lambda: _skipped(folder, len(pieces)))
-            _require_some(inputs, skipped, log)
+            _require_some(inputs, skipped, options.log)
             if ranks.rank == 0:
                 described = replace(metadata, left_out=_by_reason(skipped))
-                _join(work, folder, len(pieces), out, described, force=force)
+                _join(work, folder, len(pieces), out, described)
             ranks.gather(None)  # no rank leaves before the file is complete
         except SslJetsError:
             if not folder.exists():  # rank 0 failed first and removed it
@@ -164,26 +157,26 @@ def _write_own(
         done += count(pieces[index])
 
 
-def _join(work: Work, folder: Path, pieces: int, out: Path, metadata: ZMetadata, *, force: bool) -> None:
+def _join(work: Work, folder: Path, pieces: int, out: Path, metadata: ZMetadata) -> None:
     """Join the pieces to the output."""
-    with ZWriter(out, work.columns, metadata, force=force, rntuple=work.rntuple) as writer:
+    with work.writer(out, metadata) as writer:
         for index in range(pieces):
             for rows in iterate_z(_piece(folder, index)):
                 writer.write(rows)
                 work.stop_at_signal()
-            if work.resume_jets is None:
+            if work.options.resume_jets is None:
                 _piece(folder, index).unlink()
 
 
 @contextmanager
-def _folder(work: Work, inputs: Inputs, out: Path, metadata: ZMetadata, ranks: Ranks, *, force: bool) -> Iterator[Path]:
+def _folder(work: Work, inputs: Inputs, out: Path, metadata: ZMetadata, ranks: Ranks) -> Iterator[Path]:
     """Yield the folder of the pieces; it is kept if `--resume` may go on from it."""
     own: WorkFolder | KeptFolder | None = None
-    if ranks.rank == 0 and work.resume_jets is None:
+    if ranks.rank == 0 and work.options.resume_jets is None:
         clear_left_behind(real(out))
         own = WorkFolder(real(out))
     elif ranks.rank == 0:
-        own = _kept(KeptFolder(out), _plan(work, inputs, metadata), out, force=force)
+        own = _kept(KeptFolder(out), _plan(work, inputs, metadata), force=work.options.force)
     folder = Path(ranks.from_first(lambda: str(own and own.path)))
     finished = False
     try:
@@ -196,7 +189,7 @@ def _folder(work: Work, inputs: Inputs, out: Path, metadata: ZMetadata, ranks: R
             own.remove()
 
 
-def _kept(folder: KeptFolder, plan: dict[str, Any], out: Path, *, force: bool) -> KeptFolder:
+def _kept(folder: KeptFolder, plan: dict[str, Any], *, force: bool) -> KeptFolder:
     """Check that the finished parts in a folder are of this plan, or begin a new one.
 
     Raises:
@@ -228,9 +221,9 @@ def _plan(work: Work, inputs: Inputs, metadata: ZMetadata) -> dict[str, Any]:
         "read": [*(work.request.columns or ()), *work.request.jet_columns],
         "where": work.request.where,
         "bad": [work.request.bad_jets, work.request.bad_files],
-        "batch_size": work.batch,
+        "batch_size": work.options.batch_size,
         "precision": work.precision,
-        "resume_jets": work.resume_jets,
+        "resume_jets": work.options.resume_jets,
     }
     return dict(json.loads(json.dumps(plan)))
 
@@ -240,9 +233,10 @@ def _pieces(work: Work, inputs: Inputs, ranks: Ranks) -> list[list[EntryRange]]:
 
     Batches are then the same for any number of ranks and of resumptions.
     """
-    if work.resume_jets is None:
-        return [share(inputs.ranges, rank, ranks.world, work.batch) for rank in range(ranks.world)]
-    size = max(work.resume_jets // work.batch, 1) * work.batch
+    batch, resume_jets = work.options.batch_size, work.options.resume_jets
+    if resume_jets is None:
+        return [share(inputs.ranges, rank, ranks.world, batch) for rank in range(ranks.world)]
+    size = max(resume_jets // batch, 1) * batch
     pieces: list[list[EntryRange]] = []
     left = 0
     for part in inputs.ranges:
@@ -251,7 +245,7 @@ def _pieces(work: Work, inputs: Inputs, ranks: Ranks) -> list[list[EntryRange]]:
             if not left:
                 pieces.append([])
                 left = size
-            stop = min(part.stop, (start + left) // work.batch * work.batch if start + left < part.stop else part.stop)
+            stop = min(part.stop, (start + left) // batch * batch if start + left < part.stop else part.stop)
             if stop <= start:  # less than a batch is left in this piece
                 left = 0
                 continue

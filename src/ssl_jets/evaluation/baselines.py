@@ -41,12 +41,7 @@ class Untrained:
 
 
 class Baselines:
-    """Baselines on the jets of an evaluation.
-
-    Args:
-        data: jets of the evaluation.
-        device: torch device of the encoders.
-    """
+    """Baselines on the jets of an evaluation."""
 
     def __init__(self, data: EvaluationData, device: torch.device) -> None:
         self.data, self.device = data, device

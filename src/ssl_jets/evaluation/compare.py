@@ -34,8 +34,6 @@ ENSEMBLE = "ensemble"
 CKA_JETS = 5000
 """Most jets that CKA is computed on."""
 
-_SETTINGS = EvaluateSettings()
-
 
 def compare_models(
     paths: Sequence[str | Path],
@@ -43,22 +41,14 @@ def compare_models(
     out: str | Path,
     *,
     ensemble: bool = False,
-    settings: EvaluateSettings = _SETTINGS,
+    settings: EvaluateSettings = EvaluateSettings(),
     device: str | None = None,
     force: bool = False,
     log: Log = to_stderr,
 ) -> Comparison:
     """Measure several models on the same jets and write `comparison.json`, with an evaluation of each in a folder.
 
-    Args:
-        paths: run folders, or their `model/`; two or more.
-        sources: as `evaluate_model`.
-        out: folder to write to.
-        ensemble: measure the mean of the models' predictions, too.
-        settings: as `evaluate_model`.
-        device: as `evaluate_model`.
-        force: as `evaluate_model`.
-        log: as `evaluate_model`.
+    With `ensemble` also measure the mean of their predictions. Other arguments as in `evaluate_model`.
 
     Raises:
         SslJetsError: as `evaluate_model`; an ensemble of models without a head, or of different regressed columns.

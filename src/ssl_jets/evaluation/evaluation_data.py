@@ -94,7 +94,7 @@ class EvaluationData:
         """
         lost: dict[str, str] = {}
         found = open_named(sources, settings.data, lost)
-        training = joint_training([*(model.facts.get("training", {}) for model in models), *also])
+        training = joint_training([*(model.training for model in models), *also])
         for line in (*skipped_files(lost), *copies_of(found), *find_suspicions(found), *Seen.of(training).notes(found)):
             note(line)
         files, classes = _labelled_files(found, note)
@@ -217,7 +217,7 @@ class EvaluationData:
 
 def labelled_jets(model: Model) -> int | None:
     """Return how many labelled jets a model was trained on, in its finetuning or before; None where it is not known."""
-    training = model.facts.get("training", {})
+    training = model.training
     found = [facts.get("labelled_jets") for facts in (training, training.get("pretrained", {}))]
     return max((number for number in found if number is not None), default=None)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,6 @@ from ssl_jets.evaluation.result_base import (
     without,
 )
 from ssl_jets.evaluation.settings import EvaluateSettings, FigureSettings, MeasureSettings
-from ssl_jets.runtime.atomic import write_text
 
 __all__ = ["CURVES", "METRICS", "TRAINED", "Evaluation", "InputFile", "ModelFacts", "ZMap"]
 
@@ -157,6 +155,7 @@ class Evaluation(Written):
     """
 
     NAME: ClassVar[str] = "metrics"
+    CURVES: ClassVar[str] = CURVES
 
     seconds: float = 0.0
     model: ModelFacts
@@ -211,7 +210,7 @@ class Evaluation(Written):
         }
         return {name: plain(value) for name, value in {**without(self, "map", "folder"), **numbers}.items()}
 
-    def curves(self) -> dict[str, Any]:
+    def curve_points(self) -> dict[str, Any]:
         """Return the contents of `curves.json`: the points of figures, with five digits."""
         task = self.task
         content = {
@@ -225,11 +224,6 @@ class Evaluation(Written):
             "map": self.map,
         }
         return {name: plain(value, digits=DIGITS) for name, value in content.items()}
-
-    def write(self) -> None:
-        """Write both files to `folder`, each in one step, `metrics.json` last."""
-        write_text(self.folder / CURVES, json.dumps(self.curves()) + "\n")
-        super().write()
 
     @classmethod
     def read(cls, folder: Path) -> Self:

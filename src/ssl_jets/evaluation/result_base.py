@@ -66,10 +66,6 @@ class Result(BaseModel):
     def of_json(cls, content: Mapping[str, Any], where: Path) -> Self:
         """Return the result of JSON content.
 
-        Args:
-            content: names and values.
-            where: file or folder that an error names.
-
         Raises:
             DataError: a name is missing, unknown, or has a value of another type.
         """
@@ -88,6 +84,7 @@ class Written(ShortRepr, Result):
 
     Attributes:
         NAME: of the file, without suffix.
+        CURVES: name of the file of points of figures; empty without one.
         format_version: of the file.
         package_version: of ssl-jets.
         date: of the measurement, ISO 8601 in UTC.
@@ -96,6 +93,7 @@ class Written(ShortRepr, Result):
     """
 
     NAME: ClassVar[str]
+    CURVES: ClassVar[str] = ""
 
     format_version: Literal[1, 2] = FORMAT_VERSION
     package_version: str = __version__
@@ -108,8 +106,14 @@ class Written(ShortRepr, Result):
         content: dict[str, Any] = plain(self)
         return content
 
+    def curve_points(self) -> dict[str, Any]:
+        """Return the contents of the file of points of figures."""
+        return {}
+
     def write(self) -> None:
-        """Write the JSON file to `folder`, in one step."""
+        """Write the JSON files to `folder`, each in one step, the one of metrics last."""
+        if self.CURVES:
+            write_text(self.folder / self.CURVES, json.dumps(self.curve_points()) + "\n")
         write_text(self.folder / f"{self.NAME}.json", json.dumps(self.metrics(), indent=1) + "\n")
 
     @classmethod

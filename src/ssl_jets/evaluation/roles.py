@@ -36,9 +36,6 @@ SPARSITY = 10
 """Jets that are read for each jet that is drawn, at most, in stretches spread over all parts."""
 
 
-_REQUEST = Request()
-
-
 @dataclass(frozen=True)
 class Roles:
     """Use of each entry of the files.
@@ -136,7 +133,7 @@ def draw(
     parts: Sequence[EntryRange],
     most: int,
     seed: int,
-    request: Request = _REQUEST,
+    request: Request = Request(),
     workers: int = 1,
     skipped: Counter[str] | None = None,
     counted: list[EntryRange] | None = None,

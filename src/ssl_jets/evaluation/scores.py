@@ -28,14 +28,12 @@ from ssl_jets.runtime.atomic import check_folder
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
 from ssl_jets.zfile import ZFile, read_scores
 
-_SETTINGS = EvaluateSettings()
-
 
 def evaluate_scores(
     paths: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
-    settings: EvaluateSettings = _SETTINGS,
+    settings: EvaluateSettings = EvaluateSettings(),
     force: bool = False,
     log: Log = to_stderr,
 ) -> Evaluation:
@@ -43,13 +41,7 @@ def evaluate_scores(
 
     With labels: the metrics of the class probabilities, as of the head of a model. Of a regressed target whose true
     column is kept: bias and resolution. Jets that the model was trained on are left out.
-
-    Args:
-        paths: the scores file, or several.
-        out: as `evaluate_model`.
-        settings: as `evaluate_model`.
-        force: as `evaluate_model`.
-        log: as `evaluate_model`.
+    Arguments as in `evaluate_model`.
 
     Raises:
         SslJetsError: no scores file, nothing to compare with, only jets that were trained on, or an evaluation that

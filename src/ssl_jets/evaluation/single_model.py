@@ -41,15 +41,13 @@ from ssl_jets.runtime.atomic import check_folder
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
 from ssl_jets.runtime.precision import native_precision
 
-_SETTINGS = EvaluateSettings()
-
 
 def evaluate_model(
     model_path: str | Path,
     sources: Sequence[str],
     out: str | Path,
     *,
-    settings: EvaluateSettings = _SETTINGS,
+    settings: EvaluateSettings = EvaluateSettings(),
     device: str | None = None,
     force: bool = False,
     log: Log = to_stderr,

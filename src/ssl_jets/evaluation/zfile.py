@@ -29,7 +29,6 @@ from ssl_jets.runtime.atomic import check_folder
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
 from ssl_jets.zfile import ZFile
 
-_SETTINGS = EvaluateSettings()
 _KEYS = {"source_file", "source_entry", "source_jet", "label"}
 
 
@@ -37,7 +36,7 @@ def evaluate_z(
     paths: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
-    settings: EvaluateSettings = _SETTINGS,
+    settings: EvaluateSettings = EvaluateSettings(),
     force: bool = False,
     log: Log = to_stderr,
 ) -> Evaluation:
@@ -47,14 +46,7 @@ def evaluate_z(
     columns: ridge and tree probes of them. Probes are tested on jets that the model was not trained on, if the file
     marks them; otherwise they are fitted on every other block of the entries of each source file and tested on the
     others, so that both have all classes of an ordered file, and jets of one entry are on one side. Always: the spread
-    of z. A z file has no random encoder to compare with.
-
-    Args:
-        paths: the z file, or several.
-        out: as `evaluate_model`.
-        settings: as `evaluate_model`.
-        force: as `evaluate_model`.
-        log: as `evaluate_model`.
+    of z. A z file has no random encoder to compare with. Arguments as in `evaluate_model`.
 
     Raises:
         SslJetsError: no z file, fewer than two jets, only jets that were trained on, or an evaluation that exists.

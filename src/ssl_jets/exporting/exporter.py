@@ -86,16 +86,7 @@ def export(
     force: bool = False,
     log: Log = to_stderr,
 ) -> ExportSummary:
-    """Write a model as ONNX, after a comparison of onnxruntime with PyTorch on real jets.
-
-    Args:
-        model_path: a run folder or its `model/` folder.
-        out: the file, which must end in `.onnx`.
-        settings: `data.*` of the jets to compare on (by default the bundled sample) and `export.*`.
-        tokens: the graph also returns the tokens of the particles.
-        int8: also write `OUT.int8.onnx` with 8-bit weights.
-        force: replace existing files.
-        log: logger of messages.
+    """Write a model as ONNX, after a comparison with PyTorch on real jets; arguments as in `ssl_jets.export`.
 
     Raises:
         UsageError: a package is not installed, another suffix, an existing file.
@@ -106,7 +97,7 @@ def export(
     rounded = out.with_suffix(f".int8{SUFFIX}")
     for path in (out, rounded)[: 1 + int8]:
         check_output(path, force=force)
-    check_apart((out, rounded), settings.data.sources or tuple(settings.data.proportions))
+    check_apart((out, rounded), settings.data.named)
     check_packages()
     model = load_model(model_path)
     check_inputs(model, model_path)
@@ -166,7 +157,7 @@ def check_inputs(model: Model, where: str | Path) -> None:
 
 def labelled_jets(model: Model, data: DataSettings, most: int, log: Log) -> tuple[Jets, Array | None]:
     """Read real jets with the columns of the model, and their labels if they are of its classes."""
-    sources = data.sources or tuple(data.proportions)
+    sources = data.named
     files = open_named(sources, data, {}, labelled=False)
     jets = read_jets(sources, each=-(-most // len(files)), data=data, log=log)
     jets = with_columns(jets.select(torch.arange(min(most, len(jets)))), model.columns)

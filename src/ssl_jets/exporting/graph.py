@@ -40,11 +40,7 @@ FILE_FORMAT = 7
 
 
 class ExportedModel(nn.Module):
-    """A trained model on padded jets, with one output for each result.
-
-    Args:
-        model: the trained model; its weights are shared.
-        tokens: also return the tokens of the particles.
+    """A trained model on padded jets, with one output for each result; it shares the weights of `model`.
 
     Attributes:
         columns: columns of the table of particles.
@@ -91,11 +87,6 @@ class ExportedModel(nn.Module):
 
 def build_graph(module: ExportedModel, metadata: dict[str, str], opset: int) -> onnx.ModelProto:
     """Return the ONNX graph of a model, with dynamic numbers of jets and particles, checked by `onnx.checker`.
-
-    Args:
-        module: the model.
-        metadata: texts to write into the file.
-        opset: version of the operators.
 
     Raises:
         SslJetsError: the exporter of the installed PyTorch cannot write the model with this opset.

@@ -106,12 +106,6 @@ def largest_differences(
 
     The scale is 1 for probabilities, and the root mean square of PyTorch's values for the other outputs, target by
     target for regressed columns. A value that is not finite in one of the two is an infinite difference.
-
-    Args:
-        model: the trained model.
-        module: its exported form.
-        session: the graph.
-        jets: real jets; see `batches_of` for the jets made from them.
     """
     largest = dict.fromkeys(module.outputs, 0.0)
     for batch in batches_of(jets):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,23 +12,18 @@ from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.shared import shared_columns
 from ssl_jets.data.subset import subsample
 from ssl_jets.finetuning.objective import Objective, Term
-from ssl_jets.finetuning.settings import CoralSettings, DannSettings, FinetuneSettings, MmdSettings
+from ssl_jets.finetuning.settings import DannSettings, FinetuneSettings
 from ssl_jets.finetuning.source_weights import SourceWeights
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.nn.domain.adversary import Discriminator, ramp
 from ssl_jets.nn.domain.distance import coral, mmd
 from ssl_jets.training.run_setup import TrainingInputs
 
-SettingsT = TypeVar("SettingsT", DannSettings, CoralSettings, MmdSettings)
-
 
 def adapt(objective: Objective, inputs: TrainingInputs[FinetuneSettings], *, begins: bool) -> None:
     """Attach the adaptation of the settings to `objective` and fit source weights. Target labels are never read.
 
-    Args:
-        objective: changed in place, before its first step.
-        inputs: labelled source and unlabelled target.
-        begins: the run begins; a resumed run has its source weights in the checkpoint.
+    A run that does not begin has its source weights in the checkpoint.
     """
     settings, data = inputs.settings, inputs.data
     if settings.method.adapt == "none":
@@ -50,9 +45,9 @@ def attach(objective: Objective, cfg: FinetuneSettings, target: Iterable[int]) -
     if cfg.adapt == "dann":
         objective.terms["domain"] = DannTerm(cfg.dann, objective.encoder.dim, target)
     elif cfg.adapt == "coral":
-        objective.terms["domain"] = CoralTerm(cfg.coral, target)
+        objective.terms["domain"] = DistanceTerm(coral, cfg.coral.weight, target)
     elif cfg.adapt == "mmd":
-        objective.terms["domain"] = MmdTerm(cfg.mmd, target)
+        objective.terms["domain"] = DistanceTerm(partial(mmd, scales=cfg.mmd.scales), cfg.mmd.weight, target)
     return None
 
 
@@ -81,17 +76,11 @@ def fit_source_weights(weights: SourceWeights, inputs: TrainingInputs[FinetuneSe
     run.log_metrics({"step": 0, "kind": "reweight", **result._asdict()})
 
 
-class DomainTerm(Term, Generic[SettingsT]):
-    """Loss on z of source and target.
+class DomainTerm(Term):
+    """Loss on z of source and target; `target` are the indices of the files of the target domain."""
 
-    Args:
-        cfg: settings of the loss.
-        target: indices of the files of the target domain.
-    """
-
-    def __init__(self, cfg: SettingsT, target: Iterable[int]) -> None:
+    def __init__(self, target: Iterable[int]) -> None:
         super().__init__()
-        self.cfg: SettingsT = cfg
         self.register_buffer("target", torch.tensor(sorted(target)), persistent=False)
         self.target: Tensor
 
@@ -109,12 +98,12 @@ class DomainTerm(Term, Generic[SettingsT]):
         raise NotImplementedError
 
 
-class DannTerm(DomainTerm[DannSettings]):
+class DannTerm(DomainTerm):
     """Adversarial domain discriminator with reversed gradient (`nn/domain/adversary.py`)."""
 
     def __init__(self, cfg: DannSettings, dim: int, target: Iterable[int]) -> None:
-        super().__init__(cfg, target)
-        self.discriminator = Discriminator(dim, cfg.hidden)
+        super().__init__(target)
+        self.cfg, self.discriminator = cfg, Discriminator(dim, cfg.hidden)
 
     def between(self, source: Tensor, target: Tensor, progress: float) -> Tensor:
         """Compute the loss of the discriminator; it logs `domain_accuracy`, 0.5 for indistinguishable domains."""
@@ -124,17 +113,13 @@ class DannTerm(DomainTerm[DannSettings]):
         return loss  # type: ignore[no-any-return]
 
 
-class CoralTerm(DomainTerm[CoralSettings]):
-    """Distance of the covariances of z (`nn/domain/distance.py`)."""
+class DistanceTerm(DomainTerm):
+    """Weighted distance of z of the domains (`nn/domain/distance.py`)."""
+
+    def __init__(self, distance: Callable[[Tensor, Tensor], Tensor], weight: float, target: Iterable[int]) -> None:
+        super().__init__(target)
+        self.distance, self.weight = distance, weight
 
     def between(self, source: Tensor, target: Tensor, progress: float) -> Tensor:
         """Compute the weighted distance."""
-        return self.cfg.weight * coral(source, target)
-
-
-class MmdTerm(DomainTerm[MmdSettings]):
-    """Maximum mean discrepancy of z (`nn/domain/distance.py`)."""
-
-    def between(self, source: Tensor, target: Tensor, progress: float) -> Tensor:
-        """Compute the weighted distance."""
-        return self.cfg.weight * mmd(source, target, self.cfg.scales)
+        return self.weight * self.distance(source, target)

@@ -60,16 +60,9 @@ _LESS_MEMORY = "ssl-jets finetune --plan measures what fits; --mode auto takes i
 
 @watched()
 def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool = False, force: bool = False) -> Path:
-    """Train heads, or heads and encoder, on labelled jets, and write a run folder with the model.
+    """Train heads, or heads and encoder, on labelled jets, and write the run folder `out` with the model.
 
-    Args:
-        settings: result of `resolve_finetune`.
-        out: the run folder.
-        resume: continue the run in `out`; start it if there is none.
-        force: replace the run in `out`.
-
-    Returns:
-        `out`.
+    The settings are a result of `resolve_finetune`.
 
     Raises:
         Interrupted: a signal came before the last step; the checkpoint is saved if a step was taken.
@@ -232,12 +225,7 @@ def log_setup(
 
 
 def with_pretraining(training: dict[str, Any], pretrained: Model) -> dict[str, Any]:
-    """Return the facts of the finetuned model: it has seen the jets of both trainings, except in mode `scratch`.
-
-    Args:
-        training: facts of the finetuning.
-        pretrained: the pretrained model.
-    """
+    """Return the facts of the finetuned model: it has seen the jets of both trainings, except in mode `scratch`."""
     mode = training["mode"]
     if MODES[mode].starts_anew:
         return {"method": mode, "training": training}

@@ -50,13 +50,6 @@ class Term(nn.Module):
 class Objective(Method):
     """Encoder, heads and loss terms, with the interface of a method.
 
-    Args:
-        cfg: tasks and heads.
-        encoder: the encoder to start from.
-        labels: names of the classes.
-        terms: further losses by name.
-        particles: tasks of particles; None without any.
-
     Attributes:
         source_weights: weight of each jet of a batch in the losses of the tasks during training, mean 1; None for
             equal weights.
@@ -146,11 +139,7 @@ class Objective(Method):
 class L2SPTerm(Term):
     """L2-SP penalty (arXiv:1802.01483): strength / 2 sum (w - w_0)^2 over the trainable weights of the encoder.
 
-    w_0 is not saved in checkpoints: a resumed run loads the pretrained model again.
-
-    Args:
-        strength: factor of the penalty.
-        encoder: the pretrained encoder, before its first step.
+    w_0, the weights of `encoder`, is not saved in checkpoints: a resumed run loads the pretrained model again.
     """
 
     def __init__(self, strength: float, encoder: nn.Module) -> None:

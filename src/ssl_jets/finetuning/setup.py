@@ -141,14 +141,7 @@ def build_objective(
     labels: tuple[str, ...],
     particles: Sequence[ParticleTarget] = (),
 ) -> Objective:
-    """Build encoder, heads and loss terms of the mode, and freeze the weights that the mode keeps fixed.
-
-    Args:
-        settings: settings of the run.
-        pretrained: the model to start from.
-        labels: names of the classes of jets.
-        particles: the targets of particles.
-    """
+    """Build encoder, heads and loss terms of the mode, and freeze the weights that the mode keeps fixed."""
     mode = MODES[settings.method.mode](settings)
     torch.manual_seed(settings.train.seed)
     encoder = mode.encoder(pretrained)

@@ -17,12 +17,7 @@ from ssl_jets.nn.tasks import weights_of
 
 
 class SourceWeights(nn.Module):
-    """Density-ratio weight of each jet, from a frozen copy of the encoder. Both go into the checkpoint.
-
-    Args:
-        cfg: settings of the fit.
-        encoder: the encoder before its first step.
-    """
+    """Density-ratio weight of each jet, from a frozen copy of the pretrained encoder; both go into the checkpoint."""
 
     def __init__(self, cfg: ReweightSettings, encoder: BaseEncoder) -> None:
         super().__init__()

@@ -93,9 +93,6 @@ class Encoder(BaseEncoder):
     Context of the jet is a token of its own, if the settings declare any; jets without it have it missing. Elements of
     further collections are tokens in the same set as the particles; z is not pooled from them.
 
-    Args:
-        cfg: inputs, size, number of registers, bottleneck, pair bias, pool.
-
     Attributes:
         width: dimension of a token.
         dim: dimension of z.
@@ -175,12 +172,7 @@ class Encoder(BaseEncoder):
 
 
 class ContextToken(nn.Module):
-    """Token from the context of a jet: a linear map of its inputs, which starts at zero, and vectors of missing ones.
-
-    Args:
-        definitions: definition of each number of the context by name.
-        width: dimension of a token.
-    """
+    """Token from the context of a jet: a linear map of its inputs, zero at first, and vectors of missing ones."""
 
     def __init__(self, definitions: Mapping[str, FeatureSettings], width: int) -> None:
         super().__init__()
@@ -241,10 +233,6 @@ class AttentionPool(nn.Module):
 
     with the class token c. At initialization z is close to norm(c), since the last layers are small. A jet without
     particles keeps its class token.
-
-    Args:
-        width: dimension of a token.
-        heads: attention heads.
     """
 
     def __init__(self, width: int, heads: int) -> None:

@@ -81,9 +81,6 @@ class DeclaredInputs(nn.Module):
     Continuous values are transformed and standardized; each category has a learned vector of `CATEGORY_WIDTH` numbers,
     and unlisted ones share another. A missing value gives zeros.
 
-    Args:
-        definitions: definition of each feature by name.
-
     Attributes:
         names: their names in the order of the values: continuous features by transform, then categorical ones.
 
@@ -171,9 +168,6 @@ class Features(nn.Module):
 
     A missing column gets the mean of the training data (0 after standardization), and the encoder adds a learned vector
     for each missing feature.
-
-    Args:
-        declared: definitions of further features of particles by name.
     """
 
     mean: Tensor

@@ -79,12 +79,7 @@ class TimeEmbedding(nn.Module):
 
 
 class VectorFlow(nn.Module):
-    """Velocity field of vectors, an MLP: the prior over z.
-
-    Args:
-        dim: dimension of a vector.
-        width: width of the two hidden layers.
-    """
+    """Velocity field of vectors, an MLP: the prior over z."""
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()

@@ -71,10 +71,6 @@ class FeatureHead(nn.Module):
 
     The error of a particle is the mean over the targets that it has: |p - x| of a standardized value x, or the
     cross-entropy of a category.
-
-    Args:
-        width: width of the decoder.
-        declared: the features that the encoder reads.
     """
 
     def __init__(self, width: int, declared: DeclaredInputs) -> None:
@@ -154,13 +150,7 @@ def learned_columns(trained: Collection[str]) -> tuple[str, ...]:
 
 
 class CountHead(nn.Module):
-    """Multiplicity distribution p(n | z), with a class for each n from 1 to `most`; larger n count as `most`.
-
-    Args:
-        dim: dimension of z.
-        most: largest multiplicity.
-        hidden: width of the hidden layer.
-    """
+    """Multiplicity distribution p(n | z), with a class for each n from 1 to `most`; larger n count as `most`."""
 
     def __init__(self, dim: int, most: int, hidden: int) -> None:
         super().__init__()

@@ -213,10 +213,6 @@ class MaskTokens(nn.Embedding):
 
     Softer particles than the last rank share its vector.
 
-    Args:
-        count: number of mask tokens.
-        width: width of the decoder.
-
     Example:
         >>> MaskTokens(2, 8)(torch.tensor([0, 1, 5])).shape
         torch.Size([3, 8])

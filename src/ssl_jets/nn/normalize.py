@@ -19,9 +19,6 @@ def standardize(values: Tensor) -> Tensor:
     The vectors of a teacher have a large common component: at the start the cosine between two jets is near 1, and a
     constant prediction would reach nearly the whole target. The number of rows may differ between ranks. A constant
     column becomes 0.
-
-    Args:
-        values: `[row, column]`.
     """
     centred, count = _centred(values)
     variance = gather(centred.square().sum(0, keepdim=True)).sum(0) / count

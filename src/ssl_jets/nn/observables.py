@@ -36,9 +36,6 @@ class JetObservables(nn.Module):
     """Regression of jet observables, standardized with the statistics of training jets, by a linear map of z.
 
     The map is linear so that the observables are linearly decodable from z and vary linearly along a line in z.
-
-    Args:
-        dim: dimension of z.
     """
 
     mean: Tensor

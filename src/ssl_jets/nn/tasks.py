@@ -93,11 +93,6 @@ class Tasks(nn.Module):
 
     Each rank divides by the sum over all ranks and multiplies by the number of ranks, so that the mean gradient equals
     the gradient of the joined batch for any distribution of the labelled jets over ranks.
-
-    Args:
-        cfg: targets and heads.
-        dim: dimension of z.
-        labels: names of the classes.
     """
 
     class_weights: Tensor | None

@@ -19,10 +19,6 @@ PIECE = 1024
 class Block(nn.Module):
     """Pre-norm transformer block: x + attention(norm(x)), then x + MLP(norm(x)), with GELU and four-fold width.
 
-    Args:
-        width: dimension of a token.
-        heads: attention heads.
-
     Attributes:
         dropout: probability that a number of an update (of attention or MLP) is set to zero in training.
         drop_path: probability that a jet skips an update in training (stochastic depth, arXiv:1603.09382).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,12 +32,12 @@ from ssl_jets.protocols.anomaly_result import (
 from ssl_jets.protocols.anomaly_scores import cwola, distance_scores
 from ssl_jets.protocols.cache import ResultCache
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
+from ssl_jets.runtime.reading import sha256_of
 
 MIN_BACKGROUND_JETS = 100
 TREES_READ = (COLUMNS, OBSERVABLES)
 """Inputs that boosted trees classify; z is read linearly."""
 
-_SETTINGS = EvaluateSettings()
 
 Sides = tuple[Labelled, Labelled]
 """Jets to fit and to test on."""
@@ -50,7 +49,7 @@ def anomaly_scan(
     out: str | Path,
     *,
     z: str | Path | Sequence[str | Path] = (),
-    settings: EvaluateSettings = _SETTINGS,
+    settings: EvaluateSettings = EvaluateSettings(),
     device: str | None = None,
     log: Log = to_stderr,
 ) -> AnomalyScan:
@@ -58,16 +57,8 @@ def anomaly_scan(
 
     Inputs of the search are z of each model, z of random weights, jet columns, and observables computed from the
     particles; or, with `z`, the z of a file and its jet columns. A stopped search resumes: finished results are in
-    `out/pieces`.
-
-    Args:
-        models: run folders.
-        sources: as `evaluate_model`; labels are needed to choose signals and to judge the search.
-        out: folder to write to.
-        z: z files of one model, instead of models and sources.
-        settings: `anomaly.*`, `evaluate.fit_jets` (more background jets make a finer search), `evaluate.background`.
-        device: as `evaluate_model`.
-        log: as `evaluate_model`.
+    `out/pieces`. Labels are needed to choose signals and to judge the search. Settings: `anomaly.*`,
+    `evaluate.background`, and `evaluate.fit_jets` (more background jets make a finer search).
 
     Raises:
         SslJetsError: no labels, an unknown class, too few background jets.
@@ -199,10 +190,7 @@ def _of_models(
 def _of_files(paths: Sequence[Path], settings: EvaluateSettings, log: MessageLog) -> _Searched:
     """Return z of files, and their kept jet columns."""
     sides, columns, names = labelled_sides(paths, settings, log)
-    digests: list[str] = []
-    for path in paths:
-        with path.open("rb") as file:
-            digests += [path.name, hashlib.file_digest(file, "sha256").hexdigest()]
+    digests = [text for path in paths for text in (path.name, sha256_of(path))]
     inputs = {"z": sides} | ({COLUMNS: columns} if columns else {})
     return _Searched(SearchedFiles(z=digests, **_used(settings)), inputs, names)
 

@@ -64,18 +64,7 @@ def distance_scores(
     neighbours: int,
     seed: int = 0,
 ) -> DistanceScores:
-    """Compute both distance scores of every signal.
-
-    Args:
-        fit: jets, of which the background is the reference.
-        test: jets to score, with their true labels.
-        names: class names.
-        background: the background class.
-        signals: the other classes.
-        of: name of the input, for the result.
-        neighbours: k of the kNN distance.
-        seed: of the bootstrap.
-    """
+    """Compute both distance scores of every signal."""
     reference = fit.x[fit.y == names.index(background)]
     scores = []
     for score, values in distances(reference, test.x, neighbours).items():
@@ -90,13 +79,7 @@ def separation(
 ) -> tuple[Estimate, Estimate]:
     """Compute the area under the ROC curve and the largest significance improvement of one class against another.
 
-    Args:
-        score: `[jet]`; larger for the signal.
-        test: the jets, with their true labels.
-        signal: label of the signal.
-        background: label of the background.
-        seed: of the bootstrap.
-        resamples: of the bootstrap.
+    The score, `[jet]`, is larger for the signal.
     """
     rows = np.flatnonzero((test.y == signal) | (test.y == background))
     labels = (test.y[rows] == signal).astype(np.int64)
@@ -118,17 +101,7 @@ def separation(
 def cwola(
     fit: Labelled, test: Labelled, signal: int, background: int, count: int, *, trees: bool, seed: int
 ) -> CwolaDraw:
-    """Run one CWoLa search, and measure its significance improvement and AUC.
-
-    Args:
-        fit: jets of which the mixture and the background alone are made.
-        test: jets, with their true labels, to measure on.
-        signal: label of the signal.
-        background: label of the background.
-        count: signal jets hidden in the mixture.
-        trees: classify with boosted trees (for jet columns and observables), otherwise linearly (for z).
-        seed: of the draw.
-    """
+    """Run one CWoLa search with `count` hidden jets, by boosted trees or linearly; measure improvement and AUC."""
     rng = np.random.default_rng([seed, count, signal])
     background_rows = rng.permutation(np.flatnonzero(fit.y == background))
     half = len(background_rows) // 2

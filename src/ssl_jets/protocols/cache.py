@@ -37,13 +37,7 @@ class ResultCache:
         self.done = self.reused = 0
 
     def get(self, name: str, facts: Mapping[str, Any], make: Callable[[], ResultT], of_type: type[ResultT]) -> ResultT:
-        """Return the result `name` from its file, or compute and keep it.
-
-        Args:
-            name: of the file; unique within the protocol.
-            facts: inputs of this result besides `made_from`. JSON values.
-            make: computes the result.
-            of_type: type of the result.
+        """Return the result `name` from its file, or compute and keep it; `facts` are its inputs besides `made_from`.
 
         Raises:
             DataError: the file is damaged.

@@ -155,7 +155,7 @@ class _DomainTrainings:
 
         def measure() -> PretrainedGap:
             model = load_model(start.model)
-            facts = model.facts.get("training", {})
+            facts = model.training
             if start.name == SUPERVISED:
                 model, facts = replace(model, encoder=random_like(model.encoder, 0)), {}
             return PretrainedGap(gap=_Measurement(self, model, facts).gap())
@@ -170,7 +170,7 @@ class _DomainTrainings:
             began = time.perf_counter()
             made_from = [self._files, load_model(start.model).sha256]
             model = load_model(self._trained(name, settings, finetune, made_from))
-            measurement = _Measurement(self, model, model.facts.get("training", {}))
+            measurement = _Measurement(self, model, model.training)
             return DomainFinetuning(
                 start=start.name,
                 adapt=adapt,

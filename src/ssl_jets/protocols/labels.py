@@ -53,8 +53,6 @@ from ssl_jets.protocols.labels_result import (
 from ssl_jets.runtime.atomic import open_to_append
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
 
-_SETTINGS = EvaluateSettings()
-
 
 @dataclass(frozen=True)
 class LabelCurve:
@@ -75,7 +73,7 @@ def label_curves(
     sources: Sequence[str],
     out: str | Path,
     *,
-    settings: EvaluateSettings = _SETTINGS,
+    settings: EvaluateSettings = EvaluateSettings(),
     device: str | None = None,
     log: Log = to_stderr,
 ) -> LabelCurves:
@@ -84,14 +82,7 @@ def label_curves(
     Baselines, on the same subsets: the network of the first model from scratch, trees on jet columns, linear and trees
     on observables computed from the particles, and Deep Sets (`evaluate.deep_sets`). A stopped protocol resumes:
     finished points are in `out/pieces`, the last checkpoint of a stopped training in `out/runs`.
-
-    Args:
-        models: run folders of pretrained models.
-        sources: jets with labels, of which a part is held out to test on, as `evaluate_model`.
-        out: folder to write to.
-        settings: `labels.*`, and `data.*` for the split.
-        device: as `evaluate_model`.
-        log: as `evaluate_model`.
+    Settings: `labels.*`, and `data.*` for the split.
 
     Raises:
         SslJetsError: no labels, no jets left to test on, or an error of finetuning.
@@ -156,7 +147,7 @@ def _curves(
 
 def _with_split_of(model: Model, settings: EvaluateSettings) -> EvaluateSettings:
     """Return the settings with the split of the pretraining; a split that the user sets is kept."""
-    training = model.facts.get("training", {})
+    training = model.training
     defaults = DataSettings()
     split = {}
     for key in ("validation_fraction", "split_seed"):

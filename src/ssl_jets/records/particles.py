@@ -115,11 +115,6 @@ def tables_of(
 ) -> list[npt.NDArray[np.float32]]:
     """Return the table of each jet, float32 `[particle, column]`.
 
-    Args:
-        particles: arrays of a user, one for each jet.
-        columns: names of their columns.
-        features: names of the columns that may have missing values.
-
     Raises:
         UsageError: an array of another shape, a jet without particles, or a value that is not finite.
     """

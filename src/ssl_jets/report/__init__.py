@@ -2,22 +2,10 @@
 
 from ssl_jets.report.folders import is_run
 from ssl_jets.report.report import (
-    write_anomaly_report,
     write_comparison_report,
-    write_domain_report,
     write_evaluation_report,
-    write_generated_report,
-    write_labels_report,
+    write_result_report,
     write_run_report,
 )
 
-__all__ = [
-    "is_run",
-    "write_anomaly_report",
-    "write_comparison_report",
-    "write_domain_report",
-    "write_evaluation_report",
-    "write_generated_report",
-    "write_labels_report",
-    "write_run_report",
-]
+__all__ = ["is_run", "write_comparison_report", "write_evaluation_report", "write_result_report", "write_run_report"]

@@ -17,22 +17,14 @@ from ssl_jets.report.figures.look import style
 from ssl_jets.report.numbers import csv_of
 from ssl_jets.runtime.atomic import write_bytes
 
-_NO_LABEL = FigureSettings()
-
 PIXELS = 92
 """Pixels of CSS for an inch of a figure: letters of figures and of the text have one size."""
 
 
 class Album:
-    """Draws figures, writes each as PNG and PDF and its numbers as CSV to a folder, and embeds them in the page.
+    """Draws figures, writes each as PNG and PDF and its numbers as CSV to a folder, and embeds them in the page."""
 
-    Args:
-        folder: for the files.
-        prefix: of their names.
-        label: settings of the line above each figure.
-    """
-
-    def __init__(self, folder: Path, prefix: str = "", label: FigureSettings = _NO_LABEL) -> None:
+    def __init__(self, folder: Path, prefix: str = "", label: FigureSettings = FigureSettings()) -> None:
         self.folder, self.prefix, self.label = folder, prefix, label
 
     def add(
@@ -40,11 +32,7 @@ class Album:
     ) -> list[str]:
         """Draw and write a figure, and return it as HTML with its caption; nothing without a figure.
 
-        Args:
-            name: of the figure and its files.
-            draw: draws it.
-            numbers: rows of the CSV: the results that it draws, or mappings.
-            values: for its caption.
+        `numbers` are the rows of its CSV, results or mappings; `values` fill in its caption.
         """
         with style():
             figure = draw()

@@ -29,8 +29,3 @@ def many_classes(task: ClassificationMetrics) -> list[str]:
         "lowest area against the rest; all are in the tables and files."
     )
     return [page.paragraph(text)]
-
-
-def folded_if_many(title: str, table: str, rows: int) -> str:
-    """Fold a table of more rows than fit a screen."""
-    return table if rows <= 2 * MOST_CLASSES else page.folded(title, table)

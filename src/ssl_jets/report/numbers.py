@@ -168,11 +168,7 @@ def training_lines(lines: Iterable[Mapping[str, Any]], *kinds: str) -> list[Reco
 
 
 def spectrum_bins(facts: Mapping[str, Any]) -> list[Record]:
-    """Return the bins of the spectra before and after `data.flatten`, one row for each class, column and bin.
-
-    Args:
-        facts: facts of a `Spectrum`.
-    """
+    """Return the bins of a `Spectrum` before and after `data.flatten`, one row for each class, column and bin."""
     rows: list[Record] = []
     before = np.array(facts["before"], dtype=float)  # [class, bin, ...]
     after = before * np.array(facts["factors"], dtype=float)

@@ -96,15 +96,7 @@ _SIGN = '<p class="sign" aria-hidden="true">↔ swipe the figure sideways</p>'
 
 
 def picture(png: bytes, width: int, alt: str, caption: str, downloads: Mapping[str, tuple[str, bytes]]) -> str:
-    """Return a figure, at most `width` pixels of CSS wide, with its caption and downloads.
-
-    Args:
-        png: the picture.
-        width: in pixels of CSS.
-        alt: alternative text, plain.
-        caption: plain text.
-        downloads: contents by file name, with their media type.
-    """
+    """Return a figure, at most `width` pixels of CSS wide, with its caption and downloads."""
     links = " ".join(
         f'<a download="{escape(name)}" href="{_inline(kind, data)}">{escape(name.rpartition(".")[2].upper())}</a>'
         for name, (kind, data) in downloads.items()
@@ -134,16 +126,20 @@ def facts(values: Mapping[str, Any]) -> str:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Flatten `{"a": {"b": 1}}` to `[("a.b", "1")]`."""
+    """Flatten `{"a": {"b": 1}}` to `[("a.b", "1")]`; lists of lists, such as of files, to `a.root 100, b.root 200`."""
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
         if isinstance(value, Mapping):
             rows += flatten(value, f"{prefix}{name}.")
         elif isinstance(value, list):
-            rows.append((f"{prefix}{name}", ", ".join(str(entry) for entry in value) or "none"))
+            rows.append((f"{prefix}{name}", ", ".join(map(_entry, value)) or "none"))
         else:
             rows.append((f"{prefix}{name}", "not set" if value is None else str(value)))
     return rows
+
+
+def _entry(entry: object) -> str:
+    return " ".join(map(str, entry)) if isinstance(entry, list) else str(entry)
 
 
 def folded(summary: str, *body: str) -> str:

@@ -18,11 +18,8 @@ from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.folders import RunFolder, evaluations_in, is_run, read_run
 from ssl_jets.report.sections.comparison import compared
-from ssl_jets.report.sections.domain import domain_sections
 from ssl_jets.report.sections.evaluation import evaluation, evaluation_tiles, headline_lines
-from ssl_jets.report.sections.generated import generated_sections
-from ssl_jets.report.sections.protocols import anomaly_sections, label_sections
-from ssl_jets.report.sections.run import PartResult, inside, run_sections, run_tiles
+from ssl_jets.report.sections.run import PARTS, PartResult, inside, run_sections, run_tiles
 from ssl_jets.runtime.atomic import write_text
 from ssl_jets.runtime.reading import guarded
 from ssl_jets.runtime.terminal import escaped
@@ -115,55 +112,31 @@ def write_comparison_report(folder: str | Path, runs: Mapping[str, Path]) -> Pat
 
 
 @_of_results
-def write_labels_report(folder: str | Path) -> Path:
-    """Write the report of label curves, from `labels.json`; return the path of `report.html`.
+def write_result_report(folder: str | Path, kind: type[PartResult]) -> Path:
+    """Write the report of generated and real jets or of a protocol, from its JSON; return the path of `report.html`.
 
     Raises:
-        DataError: the file is missing or cannot be read.
+        DataError: a file is missing or cannot be read.
     """
-    result = LabelCurves.read(Path(folder))
-    line = f"{result.test_jets:,} test jets, {result.settings.seeds} seeds, {result.date[:10]}"
-    body = label_sections(result, _album(result))
-    return _write(result.folder, f"Label curves of {', '.join(result.models)}", line, body)
+    result = kind.read(Path(folder))
+    title, line = _heading(result)
+    _, sections_of = PARTS[kind]
+    return _write(result.folder, title, f"{line}, {result.date[:10]}", sections_of(result, _album(result)))
 
 
-@_of_results
-def write_anomaly_report(folder: str | Path) -> Path:
-    """Write the report of an anomaly search, from `anomaly.json`; return the path of `report.html`.
-
-    Raises:
-        DataError: the file is missing or cannot be read.
-    """
-    result = AnomalyScan.read(Path(folder))
-    line = f"background {result.background}, {result.seeds} draws, {result.date[:10]}"
-    body = anomaly_sections(result, _album(result))
-    return _write(result.folder, f"Anomalies in {result.made_from.title}", line, body)
-
-
-@_of_results
-def write_domain_report(folder: str | Path) -> Path:
-    """Write the report of a domain protocol, from `domain.json`; return the path of `report.html`.
-
-    Raises:
-        DataError: the file is missing or cannot be read.
-    """
-    result = DomainResult.read(Path(folder))
-    line = f"{len(result.rows)} finetunings, {result.date[:10]}"
-    return _write(result.folder, "Simulation and data", line, domain_sections(result, _album(result)))
-
-
-@_of_results
-def write_generated_report(folder: str | Path) -> Path:
-    """Write the report of generated against real jets, from `generated.json`; return the path of `report.html`.
-
-    Raises:
-        DataError: it or `generated-curves.json` is missing or cannot be read.
-    """
-    result = GeneratedEvaluation.read(Path(folder))
-    names = ", ".join(file.name for file in result.generated)
-    line = f"{result.jets:,} jets of each, {result.date[:10]}"
-    body = generated_sections(result, _album(result))
-    return _write(result.folder, f"Generated and real jets: {names}", line, body)
+def _heading(result: PartResult) -> tuple[str, str]:
+    """Return title and subtitle of a page."""
+    match result:
+        case LabelCurves():
+            line = f"{result.test_jets:,} test jets, {result.settings.seeds} seeds"
+            return f"Label curves of {', '.join(result.models)}", line
+        case AnomalyScan():
+            return f"Anomalies in {result.made_from.title}", f"background {result.background}, {result.seeds} draws"
+        case DomainResult():
+            return "Simulation and data", f"{len(result.rows)} finetunings"
+        case GeneratedEvaluation():
+            names = ", ".join(file.name for file in result.generated)
+            return f"Generated and real jets: {names}", f"{result.jets:,} jets of each"
 
 
 def _album(result: Evaluation | PartResult) -> Album:

@@ -23,9 +23,6 @@ LOCK = ".ssl-jets.lock"
 class WorkFolder:
     """A hidden folder next to an output, on the same file system, locked until it is removed.
 
-    Args:
-        output: the file or folder that it will be moved to.
-
     Attributes:
         path: the folder.
 
@@ -56,10 +53,6 @@ class WorkFolder:
 
 class WholeFile:
     """A file that `commit` moves into place when it is complete; a link stays, and its target is replaced.
-
-    Args:
-        path: the output.
-        force: replace an existing file.
 
     Attributes:
         fresh: the path to write to.

@@ -1,4 +1,4 @@
-"""Hidden folder next to an output with the finished parts of a killed run."""
+"""Folder next to an output with the finished parts of a killed run."""
 
 from __future__ import annotations
 
@@ -11,21 +11,18 @@ from ssl_jets.runtime.atomic import LOCK, disk_error, real, try_lock
 
 
 class KeptFolder:
-    """A hidden folder next to an output that stays when its process is killed, locked while a process uses it.
-
-    Args:
-        output: the output file.
+    """A folder next to an output that stays when its process is killed, locked while a process uses it.
 
     Attributes:
-        path: the folder, `.OUTPUT.parts`.
+        path: the folder, by default the hidden one `.OUTPUT.parts`.
 
     Raises:
         UsageError: another process uses the folder.
         SslJetsError: it cannot be written to.
     """
 
-    def __init__(self, output: Path) -> None:
-        self.path = kept_path(output)
+    def __init__(self, output: Path, path: Path | None = None) -> None:
+        self.path = kept_path(output) if path is None else path
         self._lock: int | None = None
         try:
             self.path.mkdir(exist_ok=True)

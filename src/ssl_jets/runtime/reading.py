@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import zlib
@@ -58,6 +59,12 @@ def guarded(
             raise
         text = message if isinstance(message, str) else message(cause)
         raise error(text, where=where, found=reason(cause), hint=hint) from cause
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def reason(cause: Exception) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from ssl_jets.errors import SslJetsError
 from ssl_jets.runtime.atomic import sync
-from ssl_jets.runtime.reading import guarded
+from ssl_jets.runtime.reading import guarded, sha256_of
 
 _STATE_DICTS = ("state_dict", "model_state_dict", "model")
 """Keys of checkpoints under which trainers save a state dict."""
@@ -38,7 +37,7 @@ def write_weights(weights: Mapping[str, Tensor], file: Path) -> str:
     shutil.copymode(empty, file)
     empty.unlink()
     sync(file)
-    return _digest(file)
+    return sha256_of(file)
 
 
 def read_weights(file: Path, sha256: Any) -> dict[str, Tensor]:
@@ -48,7 +47,7 @@ def read_weights(file: Path, sha256: Any) -> dict[str, Tensor]:
         SslJetsError: it cannot be read, or has another hash.
     """
     with guarded("the model cannot be read", file.parent, error=SslJetsError):
-        digest = _digest(file)
+        digest = sha256_of(file)
         if digest != sha256:
             raise SslJetsError("the weights are not those the model was saved with", where=file, found=digest)
         return load_file(file)
@@ -64,7 +63,7 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], str]:
         SslJetsError: the file cannot be read, contains other objects, or no state dict.
     """
     with guarded("the checkpoint cannot be read", file, error=SslJetsError):
-        digest = _digest(file)
+        digest = sha256_of(file)
         if file.suffix == ".safetensors":
             return load_file(file), digest
         try:
@@ -84,11 +83,6 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], str]:
         described = f"{type(found).__name__} {keys}".strip()
         raise SslJetsError("the checkpoint contains no state dict", where=file, found=described, allowed=_STATE_DICTS)
     return {str(name): value for name, value in found.items()}, digest
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class _WithoutNumbers(TorchFunctionMode):

@@ -62,12 +62,7 @@ class CardMetric(NamedTuple):
 
 
 def model_card(config: Mapping[str, Any], metrics: Sequence[CardMetric] = ()) -> str:
-    """Return the text of the card.
-
-    Args:
-        config: contents of `config.json`.
-        metrics: results of an evaluation.
-    """
+    """Return the text of the card."""
     training = config["training"]
     sections = {
         "": _summary(config),

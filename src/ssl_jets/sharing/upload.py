@@ -34,13 +34,7 @@ class Shared:
 
 
 def share_folder(folder: Path, target: str, *, upload: bool = False, private: bool = False) -> Shared:
-    """Upload a model folder to the hub, or list the files of such an upload.
-
-    Args:
-        folder: the model folder.
-        target: `hf:owner/name`; the repository is created if it does not exist.
-        upload: send the files. False for a dry run, which contacts no server.
-        private: create the repository as a private one.
+    """Upload a model folder to the hub, or list the files of such an upload; arguments as in `ssl_jets.share`.
 
     Raises:
         UsageError: a target of another form, or the extra `hub` is not installed.

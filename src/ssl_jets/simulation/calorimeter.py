@@ -57,18 +57,8 @@ class Calorimeter:
 
 
 @dataclass(frozen=True)
-class Neutrals:
-    """Neutral particles, `[neutral]`: event, energy [GeV] and direction."""
-
-    event: Array
-    energy: Array
-    eta: Array
-    phi: Array
-
-
-@dataclass(frozen=True)
 class Deposits:
-    """Energies at the face of a calorimeter, `[deposit]`."""
+    """Energies [GeV] at the face of a calorimeter, with event and direction, `[deposit]`."""
 
     event: Array
     energy: Array
@@ -126,7 +116,7 @@ def particle_flow(
     *,
     scale: float = 1.0,
     smear: float = 1.0,
-) -> tuple[Neutrals, Array]:
+) -> tuple[Deposits, Array]:
     """Measure towers, and return the neutral particles and the factor of each track's momentum.
 
     Args:
@@ -152,7 +142,7 @@ def particle_flow(
     neutral = _passes(calorimeter, excess, sigma)
     eta, phi = (low + (high - low) * rng.random(size) for low, high in (cells.eta, cells.phi))
     factor = np.where(neutral, 1.0, energy / np.maximum(charged, _NO_ENERGY))
-    return Neutrals(event[neutral], excess[neutral], eta[neutral], phi[neutral]), factor[of_track]
+    return Deposits(event[neutral], excess[neutral], eta[neutral], phi[neutral]), factor[of_track]
 
 
 def _passes(calorimeter: Calorimeter, energy: Array, sigma: Array) -> Array:

@@ -12,7 +12,7 @@ import numpy as np
 from ssl_jets.arrays import Array
 from ssl_jets.data.schemas import pdg
 from ssl_jets.jets import KINDS
-from ssl_jets.simulation.calorimeter import ECAL, HCAL, MAX_ETA, Deposits, Neutrals, log_normal, particle_flow
+from ssl_jets.simulation.calorimeter import ECAL, HCAL, MAX_ETA, Deposits, log_normal, particle_flow
 from ssl_jets.simulation.events import Events
 from ssl_jets.simulation.tracks import (
     TRACKER_LENGTH,
@@ -216,7 +216,7 @@ def _charged(tracks: _Stable, factor: Array, impact: Array) -> Candidates:
     return Candidates(tracks.event, momentum, kind, tracks.charge, impact, track_pt=track_pt, source=tracks.source)
 
 
-def _neutral(neutrals: Neutrals, kind: str) -> Candidates:
+def _neutral(neutrals: Deposits, kind: str) -> Candidates:
     pt = neutrals.energy / np.cosh(neutrals.eta)
     momentum = np.stack(
         [pt * np.cos(neutrals.phi), pt * np.sin(neutrals.phi), pt * np.sinh(neutrals.eta), neutrals.energy], axis=1

@@ -18,12 +18,13 @@ from ssl_jets import __version__
 from ssl_jets.data.write import COUNTER, check_suffix
 from ssl_jets.errors import UsageError
 from ssl_jets.runtime.atomic import WholeFile, check_output, disk_error, write_text
+from ssl_jets.runtime.reading import sha256_of
 from ssl_jets.simulation.columns import joined, select
 from ssl_jets.simulation.generator import require_generator
 from ssl_jets.simulation.parts import FinishedPart
 from ssl_jets.simulation.processes import MIXTURE
 from ssl_jets.simulation.request import Part, SimulationRequest, parts_of, views
-from ssl_jets.simulation.storage import PartFolder, check_parts, jet_tree, sha256_of
+from ssl_jets.simulation.storage import PartFolder, check_parts, jet_tree
 from ssl_jets.simulation.workers import run_parts
 
 Progress = Callable[[int, int], None]
@@ -66,13 +67,6 @@ def simulate(
 
     The same request gives the same jets, whatever the number of processes, and stopped or not.
 
-    Args:
-        request: the jets.
-        out: output file, which must end in `.root`; pairs are written to `OUT-NAME.root` for both names.
-        processes: number of processes.
-        force: replace the output, and parts of another request.
-        report: called after each batch of events.
-
     Raises:
         UsageError: Pythia or FastJet is missing, the output exists, or parts of another request are in the way.
         SslJetsError: the generator or the disk fails.
@@ -102,7 +96,7 @@ def simulate(
         write_text(manifest, json.dumps(facts | results, indent=2) + "\n")
         folder.remove()
     finally:
-        folder.close()
+        folder.release()
     events = sum(one["events"] for one in results["processes"].values())
     return SimulateSummary(paths, manifest, request.jets, events, time.monotonic() - began, resumed)
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,17 +20,18 @@ import uproot
 
 from ssl_jets.data.write import COUNTER, TREE
 from ssl_jets.errors import SslJetsError, UsageError
-from ssl_jets.runtime.atomic import disk_error, try_lock, whole_file, write_text
+from ssl_jets.runtime.atomic import whole_file, write_text
+from ssl_jets.runtime.kept_folder import KeptFolder
 from ssl_jets.simulation.columns import EVENT_ID, LAYOUT, LISTS, VERTEX_LAYOUT, Table, counter_of
 from ssl_jets.simulation.parts import FinishedPart
 
-_REQUEST, _LOCK = "request.json", "lock"
+_REQUEST = "request.json"
 _FACTS = "facts"
 _BASKET = 1000
 """Jets of a cluster in the ROOT file."""
 
 
-class PartFolder:
+class PartFolder(KeptFolder):
     """Folder of the finished parts of one output.
 
     Args:
@@ -46,24 +45,15 @@ class PartFolder:
     """
 
     def __init__(self, output: Path, facts: dict[str, Any], *, force: bool) -> None:
-        self.path = output.with_name(f"{output.name}.parts")
-        try:
-            self.path.mkdir(exist_ok=True)
-            self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise disk_error(self.path, error) from error
-        if try_lock(self._lock) is False:
-            self.close()
-            raise UsageError("another process writes this output", where=self.path, hint="another --out")
+        super().__init__(output, output.with_name(f"{output.name}.parts"))
         request = self.path / _REQUEST
         text = json.dumps(facts, indent=2, sort_keys=True)
         if request.exists() and request.read_text(encoding="utf-8") != text:
             if not force:
-                self.close()
+                self.release()
                 hint = f"the same command as before, --force to begin anew, or rm -r {self.path}"
                 raise UsageError("there are parts of another simulation", where=self.path, hint=hint)
-            for file in self.path.glob("part-*.npz"):
-                file.unlink()
+            self.clear()
         write_text(request, text)
 
     def file(self, number: int) -> Path:
@@ -82,14 +72,6 @@ class PartFolder:
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
             return None
         return FinishedPart(tuple(tables), facts["events"], facts["seconds"])
-
-    def close(self) -> None:
-        """Release the lock."""
-        os.close(self._lock)
-
-    def remove(self) -> None:
-        """Remove the folder with all parts."""
-        shutil.rmtree(self.path, ignore_errors=True)
 
 
 def save_part(path: Path, part: FinishedPart) -> None:
@@ -142,12 +124,6 @@ def jet_tree(path: Path) -> Iterator[JetTree]:
     """Yield a tree that is written to a path, with strong compression."""
     with path.open("w+b") as raw, uproot.recreate(raw, compression=uproot.ZSTD(5)) as file:
         yield JetTree(file)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_parts(parts: Sequence[FinishedPart | None]) -> list[FinishedPart]:

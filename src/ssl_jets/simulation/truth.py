@@ -54,11 +54,7 @@ _HEAVY = (_TOP, _HIGGS, _W, _Z)
 
 
 class DecayMatcher:
-    """Search for the decay that a jet contains.
-
-    Args:
-        events: the event records.
-    """
+    """Search for the decay that a jet contains."""
 
     def __init__(self, events: Events) -> None:
         self.pid, self.daughters_of = events.pid, events.daughters

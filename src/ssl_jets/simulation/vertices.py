@@ -93,13 +93,7 @@ class Vertices:
 
 
 def find_vertices(jets: FoundJets, events: Events, rng: np.random.Generator) -> Vertices:
-    """Return the secondary vertices of the jets.
-
-    Args:
-        jets: jets of reconstructed particles.
-        events: the event records that they were reconstructed from.
-        rng: random numbers of the efficiency.
-    """
+    """Return the secondary vertices of the jets."""
     lines = track_lines(jets, events)
     group = group_tracks(lines)
     vertices = fit_vertices(lines[group >= 0], group[group >= 0])

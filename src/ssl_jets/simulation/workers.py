@@ -26,12 +26,6 @@ def run_parts(
 ) -> None:
     """Simulate parts and write each when it is finished.
 
-    Args:
-        request: the simulation.
-        jobs: the parts and their files.
-        processes: number of processes; 1 works in this one.
-        report: called with the number of new jets.
-
     Raises:
         SslJetsError: a part fails, or a process is killed. Finished parts stay.
         Interrupted: a signal came.

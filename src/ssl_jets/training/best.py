@@ -20,9 +20,6 @@ class Best:
     """Best validation so far, with a copy of the weights of the method on the CPU; it is part of the checkpoint.
 
     A validation that finds a collapse of z is never the best: a collapsed encoder can have the smallest loss.
-
-    Args:
-        settings: `keep` and `best_by` are used.
     """
 
     def __init__(self, settings: TrainSettings) -> None:

@@ -127,13 +127,7 @@ def check_loggers(names: Sequence[str]) -> None:
 
 
 class Loggers:
-    """The loggers of one run; opened at the first line, since a resumed run knows its step only then.
-
-    Args:
-        names: keys of `LOGGERS`.
-        folder: the run folder.
-        config: all settings of the run, by dotted key.
-    """
+    """The loggers of one run; opened at the first line, since a resumed run knows its step only then."""
 
     def __init__(
         self, names: Sequence[str] = (), folder: Path = Path(), config: Mapping[str, Any] | None = None

@@ -37,12 +37,6 @@ class Fault:
 class NonFinite:
     """Guard of the optimizer steps.
 
-    Args:
-        settings: `on_nonfinite`, `max_nonfinite`.
-        file_names: name of each source file.
-        ranks: the processes of the training.
-        device: the device of this process.
-
     Attributes:
         total: number of steps skipped so far.
         in_a_row: number of steps skipped since the last one that was taken.

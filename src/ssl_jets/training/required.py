@@ -84,11 +84,6 @@ class Teacher(Ancestor):
     def load(cls, path: str, columns: tuple[str, ...], files: Sequence[JetFile]) -> Teacher:
         """Load a trained model.
 
-        Args:
-            path: run folder or model folder.
-            columns: particle columns and features that the student reads.
-            files: the files, whose schemas define the features.
-
         Raises:
             UsageError: no path, or the model was trained on other particle columns or features.
             SslJetsError: there is no trained model.
@@ -142,12 +137,7 @@ def load_teacher(
 ) -> Teacher | None:
     """Load the teacher of a method; None for a method without one.
 
-    Args:
-        cls: the method.
-        settings: its settings.
-        columns: particle columns and features that the encoder reads.
-        files: the files, whose schemas define the features.
-        resumed: the run, if it continues from a checkpoint.
+    Arguments as in `load_required`; `resumed` is the run, if it continues from a checkpoint.
     """
     if TEACHER not in cls.requires:
         return None

@@ -180,13 +180,7 @@ Facts = Callable[[FitResult], dict[str, Any]]
 
 
 def train(method: Method, inputs: TrainingInputs[MethodSettings], title: str, facts: Facts | None = None) -> FitResult:
-    """Train a method on the stream of its inputs, with validation on the held-out jets.
-
-    Args:
-        method: the method.
-        inputs: its inputs.
-        title: title of the progress bar.
-        facts: facts of the snapshots; without it none are written.
+    """Train a method on its inputs, with validation on held-out jets; without `facts` no snapshots are written.
 
     Raises:
         UsageError: the best validation is to be found by a probe, and there are no labels.

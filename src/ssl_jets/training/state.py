@@ -66,17 +66,7 @@ def total_steps(settings: TrainSettings, jets_per_epoch: int, world: int) -> int
 
 
 class TrainingState:
-    """State of one training: method, optimizer, stream, and the steps taken.
-
-    Args:
-        method: the method, on the CPU; Fabric moves it to the device.
-        stream: endless stream of batches of this rank.
-        run: an existing run folder.
-        settings: length, schedule, optimizer.
-        fabric: launched Fabric.
-        monitor: validation on held-out jets; None for no validation.
-        file_names: name of each source file, for messages.
-    """
+    """State of one training: method, optimizer, stream, and the steps taken; arguments as in `fit`."""
 
     def __init__(
         self,

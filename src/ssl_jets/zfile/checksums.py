@@ -70,12 +70,6 @@ class Checksums:
     ) -> Iterator[dict[str, npt.NDArray[Any]]]:
         """Yield the rows `start` to `stop`, after the checksums of the blocks with these rows were checked.
 
-        Args:
-            read: reads a range of rows, in batches of any length.
-            start: the first row.
-            stop: one beyond the last.
-            path: the file, for messages.
-
         Raises:
             DataError: a block differs from the one that was written.
         """

@@ -61,10 +61,6 @@ def index_text(
 class IndexReading:
     """Reader of the parts of an index as one table (`Reading`); only parts with the rows that are read are opened.
 
-    Args:
-        path: the index.
-        read_part: reader of rows of a part.
-
     Attributes:
         paths: paths of the parts.
 

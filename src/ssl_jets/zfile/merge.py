@@ -81,13 +81,9 @@ class _Part:
 
 
 def merge_parts(paths: Sequence[str | Path], out: str | Path, *, partial: bool = False, force: bool = False) -> Merged:
-    """Join the parts of one output, in order, into the file that one run would have written, or into an index of them.
+    """Join the parts of one output, in order, into the file that one run would have written, or an index (`.json`).
 
-    Args:
-        paths: the parts, in any order and any of the formats.
-        out: the output; its suffix names the format. `.json` writes an index: the parts stay, and are read as one file.
-        partial: accept missing parts.
-        force: overwrite `out`.
+    Of an index the parts stay, and are read as one file. Arguments as in `ssl_jets.merge`.
 
     Raises:
         UsageError: no parts, a part named twice, a part missing without `partial`, an output that exists, or is a part.

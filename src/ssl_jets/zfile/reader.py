@@ -40,12 +40,7 @@ class ZFile(ShortRepr):
 
 
 def read_scores(path: Path | str, *, start: int = 0, stop: int | None = None) -> ZFile:
-    """Read a scores file: every column with one number per row, and z if it has z.
-
-    Args:
-        path: as `read_z`.
-        start: as `read_z`.
-        stop: as `read_z`.
+    """Read a scores file: every column with one number per row, and z if it has z. Arguments as in `read_z`.
 
     Raises:
         UsageError, DataError: as `read_z`, or the file has no scores.
@@ -130,11 +125,7 @@ def iterate_z(
 ) -> Iterator[dict[str, npt.NDArray[Any]]]:
     """Yield all columns of a z file in blocks of at most `rows` rows, in bounded memory; at least one block.
 
-    Args:
-        path: as `read_z`.
-        rows: most rows of a block.
-        start: as `read_z`.
-        stop: as `read_z`.
+    Other arguments as in `read_z`.
 
     Raises:
         UsageError, DataError: as `read_z`.

@@ -14,7 +14,7 @@ from ssl_jets.api import read_jets
 from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.schemas.schema import load_schema
 from ssl_jets.data.schemas.starting.numpy_formula import translated
-from ssl_jets.data.schemas.starting.point import starting_point
+from ssl_jets.data.schemas.starting.reader import starting_point
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import COLUMNS

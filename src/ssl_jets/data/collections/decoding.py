@@ -22,11 +22,6 @@ class CollectionDecoder:
 
     Values are float32 in canonical units, NaN where missing; categories are indices.
 
-    Args:
-        schema: the schema of the file.
-        request: the features to decode, and the most elements of a jet.
-        present: features of the collection that the file has.
-
     Attributes:
         branches: branches of the elements to read; none if the file lacks the collection, or all that is asked for.
         jet_branches: branches that the axis of the jet is computed from, if a feature is relative to it.

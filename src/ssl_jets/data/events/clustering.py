@@ -138,13 +138,6 @@ def require_fastjet(where: object) -> None:
 def clustered(raw: Raw, cluster: Clustering, names: Sequence[str], entry: Entries, place: str) -> Rows:
     """Cluster the jets of events, `cluster.jets` for each, and return them with the columns of the given names.
 
-    Args:
-        raw: the branches of the events.
-        cluster: algorithm, radius and number of jets.
-        names: names of particles, jets and events in the formulas of the schema.
-        entry: numbers of the events in the file.
-        place: the file, for messages.
-
     Raises:
         BadEntriesError: a particle has a number that is not finite, or a negative pt.
     """

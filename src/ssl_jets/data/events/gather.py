@@ -77,15 +77,6 @@ def event_rows(
 ) -> Rows:
     """Read the jets `start` to `stop` of all jets of a file, with the columns of the given names.
 
-    Args:
-        read: function that reads branches of entries.
-        events: the jets of the file.
-        names: names of particles and jets in the formulas of the schema.
-        start: first jet.
-        stop: one beyond the last.
-        place: the file, for messages.
-        without: events to skip.
-
     Raises:
         BadEntriesError: branches of differing lengths, links to jets or particles that the event does not have.
         DataError: a file that cannot be read.

@@ -28,11 +28,6 @@ class CachedReader:
 
     The number of skipped jets of a range follows from its entries if all of them were skipped for one reason. A shard
     with several reasons, or with an error, is not cached, and its ranges are read from their file.
-
-    Args:
-        cache: the cache.
-        files: the files.
-        request: columns to read, and the policy for bad jets.
     """
 
     def __init__(self, cache: ShardCache, files: Sequence[JetFile], request: Request) -> None:

@@ -91,13 +91,6 @@ def count_labelled(
 ) -> Labelled:
     """Count the jets that a training learns from, and all that are available; jets of weight 0 are not counted.
 
-    Args:
-        files: the files.
-        ranges: entry ranges of the training.
-        request: columns to read.
-        subset: the jets that were chosen; None for all.
-        wanted: the targets.
-
     Raises:
         DataError: no such jet, or only jets of one class although classes are learned.
     """

@@ -11,13 +11,7 @@ from ssl_jets.data.loading.epoch_plan import EpochPlan, Shard, reshard
 
 
 class Cursor:
-    """Endless walk of one rank through its shards: first the resharded ones after a resume, then its own.
-
-    Args:
-        plan_for: the epoch plan for a number of ranks.
-        rank: number of this rank.
-        world: number of ranks.
-    """
+    """Endless walk of one rank through its shards: first the resharded ones after a resume, then its own."""
 
     def __init__(self, plan_for: Callable[[int], EpochPlan], rank: int, world: int) -> None:
         self._plan_for = plan_for

@@ -31,12 +31,6 @@ def with_spectrum(request: Request, spectrum: Spectrum) -> Request:
 def measure_spectrum(data: Dataset, settings: FlattenSettings, request: Request, workers: int = 1) -> Spectrum:
     """Measure the histograms of the selected training jets, bad ones among them; only jet columns are read.
 
-    Args:
-        data: files and training entries.
-        settings: columns, bins, target.
-        request: selection, column of weights, and the treatment of bad jets and files.
-        workers: threads that read.
-
     Raises:
         UsageError: a column that a file lacks, a target that is neither a class nor a file.
         DataError: there is no bin in which all classes have jets; a file cannot be read, and the request does not skip

@@ -16,13 +16,6 @@ class MemoryStream:
 
     Every rank holds all jets and takes every `world`-th of the common order, so an epoch has each jet once (and up to
     `world - 1` jets twice, if their number does not divide by `world`).
-
-    Args:
-        jets: the jets, about 2 kB each.
-        batch_size: jets of a batch; a batch may straddle epochs.
-        seed: seed of the order.
-        rank: number of this rank.
-        world: number of ranks.
     """
 
     def __init__(self, jets: Jets, *, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:

@@ -18,10 +18,6 @@ class MixedStream(JoinedStreams):
     """Endless batches of two streams, labelled jets first, with the interface of `TrainStream`.
 
     Each of the two has its own epochs.
-
-    Args:
-        labelled: stream of jets with labels, possibly with jet columns.
-        unlabelled: stream of jets without labels.
     """
 
     def __init__(self, labelled: FileStream, unlabelled: FileStream) -> None:

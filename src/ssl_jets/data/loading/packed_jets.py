@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -41,11 +40,6 @@ def from_bytes(data: bytes) -> Jets:
     if not isinstance(jets, Jets):
         raise TypeError(f"a block holds a {type(jets).__name__}")
     return jets
-
-
-def checksum(data: bytes) -> int:
-    """Return the CRC-32 of bytes."""
-    return zlib.crc32(data)
 
 
 def _described(value: object, name: str, tensors: dict[str, Tensor]) -> dict[str, Any]:

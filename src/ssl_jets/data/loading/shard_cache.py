@@ -17,6 +17,7 @@ import os
 import struct
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
@@ -26,7 +27,7 @@ from typing import Any
 from ssl_jets import __version__
 from ssl_jets.config import Settings
 from ssl_jets.data.files import JetFile
-from ssl_jets.data.loading.packed_jets import checksum, from_bytes, to_bytes
+from ssl_jets.data.loading.packed_jets import from_bytes, to_bytes
 from ssl_jets.data.readers.remote import is_remote
 from ssl_jets.data.request import Request
 from ssl_jets.errors import SslJetsError, UsageError
@@ -228,10 +229,10 @@ def _header(
     """Return the beginning of a shard; positions of blocks count from its end."""
     rows, at = [], 0
     for (start, stop, _), data in zip(blocks, packed):
-        rows.append([start, stop, at, len(data), checksum(data)])
+        rows.append([start, stop, at, len(data), zlib.crc32(data)])
         at += len(data)
     text = json.dumps({"key": key, "blocks": rows, "skipped": list(skipped)}).encode()
-    return _HEAD.pack(_MAGIC, len(text), checksum(text)) + text
+    return _HEAD.pack(_MAGIC, len(text), zlib.crc32(text)) + text
 
 
 def _read_header(file: int, key: str) -> dict[str, Any]:
@@ -258,6 +259,6 @@ def _read_header(file: int, key: str) -> dict[str, Any]:
 def _read(file: int, at: int, size: int, expected: int) -> bytes:
     """Read bytes and verify their checksum."""
     data = os.pread(file, size, at)
-    if len(data) != size or checksum(data) != expected:
+    if len(data) != size or zlib.crc32(data) != expected:
         raise ValueError(f"the checksum of {size} bytes at byte {at} is wrong")
     return data

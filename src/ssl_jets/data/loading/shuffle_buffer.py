@@ -84,15 +84,9 @@ def read_ahead(pool: ThreadPoolExecutor, workers: int, read: Read, ranges: Itera
 class ShuffleBuffer:
     """Shuffle buffer that reads its next window while the current one is used.
 
-    A window is the content of one filling. Two windows are in memory, in two blocks that are used alternately.
+    A window is one filling, of at most `buffer` jets. Two windows are in memory, in two blocks used alternately.
     In addition there are a few chunks being read, and jets of at most half a window that were decoded along with
     others, because a window ends inside a cluster and a later window of the rank begins there.
-
-    Args:
-        files: the files.
-        read: function that reads their entry ranges.
-        buffer: most jets of a window.
-        workers: threads that read.
     """
 
     def __init__(self, files: Sequence[JetFile], read: Read, buffer: int, workers: int) -> None:

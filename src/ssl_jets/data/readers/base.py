@@ -162,12 +162,7 @@ def check_rows(arrays: Mapping[str, Any], rows: int) -> None:
 
 @contextmanager
 def readable(path: str, title: str) -> Iterator[None]:
-    """Turn every error that a library raises on a bad file into one DataError.
-
-    Args:
-        path: the file.
-        title: its format, for messages.
-    """
+    """Turn every error that a library raises on a bad file into one DataError."""
     try:
         yield
     except SslJetsError:

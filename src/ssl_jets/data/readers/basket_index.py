@@ -40,9 +40,6 @@ Branches = Mapping[str, tuple[int, Interpretation]]
 class BasketIndex:
     """Positions of the baskets of a tree, for its branches of numbers and of lists of numbers.
 
-    Args:
-        branches: branches of uproot, in the order of the tree.
-
     Attributes:
         branches: their names and interpretations, one object for all files of the same layout.
     """
@@ -73,12 +70,6 @@ class BasketIndex:
 
     def read(self, file: int, names: Collection[str], start: int, stop: int) -> dict[str, ak.Array] | None:
         """Read entries `start` to `stop` of branches, in the order of the tree; None if the index lacks one of them.
-
-        Args:
-            file: descriptor of the file.
-            names: names of branches.
-            start: first entry.
-            stop: one beyond the last.
 
         Raises:
             ValueError: a basket is not one, or holds other numbers than the tree claims.

@@ -121,10 +121,6 @@ class Group(ArrayTable):
 def open_tables(path: str, external: bool = False) -> Iterator[list[Group]]:
     """Open all tables of a file; groups below a group belong to its tables as well.
 
-    Args:
-        path: the file.
-        external: whether to open other files that it refers to.
-
     Raises:
         DataError: the file cannot be read, is truncated or corrupt, or refers to other files.
     """

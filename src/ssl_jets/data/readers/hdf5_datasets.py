@@ -21,11 +21,6 @@ _PLUGINS = {32001: "blosc", 32026: "blosc2", 307: "bzip2", 305: "lzo", 32000: "l
 def datasets(top: h5py.Group, file: str, external: bool) -> dict[str, h5py.Dataset]:
     """Return all datasets below a group by their paths from it on, including those behind soft links.
 
-    Args:
-        top: the group.
-        file: name of the file, for messages.
-        external: whether to follow links to other files.
-
     Raises:
         DataError: an external link, unless `external`.
     """

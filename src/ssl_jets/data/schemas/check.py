@@ -42,14 +42,6 @@ def check_branches(
     A branch by itself holds a list where it is a particle column or a flag, and one number where it is a jet column or
     a label (or the name of the class, in a label of one branch). Formulas accept both.
 
-    Args:
-        schema: the schema.
-        columns: particle columns of the table.
-        jets: jet columns of the table that the schema names.
-        classes: its classes.
-        table: the table.
-        where: file and table, for messages.
-
     Raises:
         DataError: a branch holds something else; the message has its type.
     """

@@ -103,16 +103,7 @@ def _no_format(tables: Sequence[Table], schemas: Sequence[Schema], where: object
 def missing_branches(
     missing: Sequence[str], names: Collection[str], table: Table, schema: Schema, where: object, noun: str
 ) -> DataError:
-    """Return the error for missing branches that a schema requires.
-
-    Args:
-        missing: missing branches.
-        names: available branches.
-        table: the table that lacks them.
-        schema: the schema.
-        where: the file, for messages.
-        noun: word for a table of such files.
-    """
+    """Return the error for missing branches that a schema requires."""
     found = f"{len(names)} branches, the most like {missing[0]} are: {', '.join(nearest(missing[0], names)[:4])}"
     if table.ignored:
         ignored = [f"{name} ({table.ignored[name]})" for name in nearest(missing[0], table.ignored)]

@@ -40,17 +40,14 @@ __all__ = ["GeneratedEvaluation", "evaluate_generated"]
 MIN_JETS = 50
 """Fewest generated jets of a comparison."""
 
-_DATA = DataSettings()
-_FIGURES = FigureSettings()
-
 
 def evaluate_generated(
     generated: Sequence[str],
     real: Sequence[str],
     out: str | Path,
     *,
-    data: DataSettings = _DATA,
-    figures: FigureSettings = _FIGURES,
+    data: DataSettings = DataSettings(),
+    figures: FigureSettings = FigureSettings(),
     seed: int = 0,
     max_jets: int = 20_000,
     force: bool = False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from pydantic import BeforeValidator, Field
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.result_base import FORMAT_VERSION, Result, Values, Written, plain, read_result
 from ssl_jets.evaluation.settings import FigureSettings
-from ssl_jets.runtime.atomic import write_text
 
 METRICS, CURVES = "generated.json", "generated-curves.json"
 
@@ -126,6 +124,7 @@ class GeneratedEvaluation(Written):
     """
 
     NAME: ClassVar[str] = "generated"
+    CURVES: ClassVar[str] = CURVES
 
     seconds: float = 0.0
     generated: list[ComparedFile]
@@ -140,14 +139,9 @@ class GeneratedEvaluation(Written):
     notes: list[str] = Field(default=[])
     histograms: list[Histogram] = Field(exclude=True)
 
-    def curves(self) -> dict[str, Any]:
+    def curve_points(self) -> dict[str, Any]:
         """Return the contents of `generated-curves.json`, with five significant digits."""
         return {"format_version": FORMAT_VERSION, "histograms": plain(self.histograms, digits=DIGITS)}
-
-    def write(self) -> None:
-        """Write both files to `folder`, each in one step, `generated.json` last."""
-        write_text(self.folder / CURVES, json.dumps(self.curves()) + "\n")
-        super().write()
 
     @classmethod
     def read(cls, folder: Path) -> Self:

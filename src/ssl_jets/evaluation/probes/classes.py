@@ -101,14 +101,7 @@ def linear_reader(fit: Labelled, classes: int) -> Callable[[Array], Array]:
 
 
 def linear_probe(fit: Labelled, test: Labelled, *, of: str = "z", seed: int = 0) -> ProbeResult:
-    """Fit and score multinomial logistic regression.
-
-    Args:
-        fit: jets to fit on.
-        test: jets to score on.
-        of: name of the input.
-        seed: of the bootstrap.
-    """
+    """Fit and score multinomial logistic regression."""
     return scored("linear", of, fit.x.shape, test, linear_reader(fit, _classes(fit, test))(test.x), seed)
 
 

@@ -44,12 +44,7 @@ PREDICT_JETS = 1000
 
 
 class DeepSets(nn.Module):
-    """Deep Sets classifier of jets.
-
-    Args:
-        features: features of the particles, with their statistics.
-        classes: number of classes.
-    """
+    """Deep Sets classifier of jets."""
 
     def __init__(self, features: Features, classes: int) -> None:
         super().__init__()
@@ -70,14 +65,7 @@ class DeepSets(nn.Module):
 
 
 def deep_sets_probe(jets: tuple[Jets, Jets], fit: Labelled, test: Labelled, *, seed: int = 0) -> ProbeResult:
-    """Train Deep Sets from scratch and score it.
-
-    Args:
-        jets: the jets to train on and to score on.
-        fit: labels and weights of the first.
-        test: labels and weights of the second.
-        seed: of the training and of the bootstrap.
-    """
+    """Train Deep Sets from scratch and score it."""
     classes = int(max(fit.y.max(), test.y.max())) + 1
     probabilities = trained_deep_sets(jets[0], fit, classes, seed)(jets[1])
     shape = (len(jets[0]), Features().width)

@@ -54,9 +54,6 @@ class BatchList:
 class Mode:
     """Steps from a pretrained to a finetuned model, in their order; a mode overrides some of them.
 
-    Args:
-        settings: settings of the run.
-
     Attributes:
         pool: default of `method.pool`; None for the pool of the pretrained model.
         starts_anew: the finetuned model does not depend on the jets of the pretraining.

@@ -72,21 +72,13 @@ class ProbeMode(Mode):
 
 
 class EncoderMode(Mode):
-    """Base of the modes that train weights of the encoder, after the heads alone with `method.probe_first`."""
+    """Base of the modes that train weights of the encoder."""
 
     def train(self, objective: Objective, inputs: TrainingInputs[FinetuneSettings]) -> FitResult:
-        """Train, after the heads alone with `method.probe_first`."""
-        probe_first(objective, inputs)
+        """Train, with `method.probe_first` after the heads alone on the frozen z (LP-FT, arXiv:2202.10054)."""
+        if inputs.settings.method.probe_first and inputs.begins:  # a resumed run has the heads in its checkpoint
+            train_heads(objective, inputs)
         return super().train(objective, inputs)
-
-
-def probe_first(objective: Objective, inputs: TrainingInputs[FinetuneSettings]) -> None:
-    """Train the heads on the frozen z first with `method.probe_first` (LP-FT, arXiv:2202.10054).
-
-    A resumed run has the trained heads in its checkpoint.
-    """
-    if inputs.settings.method.probe_first and inputs.begins:
-        train_heads(objective, inputs)
 
 
 def train_heads(

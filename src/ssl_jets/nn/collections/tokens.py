@@ -19,10 +19,6 @@ class Collections(nn.Module):
     Each collection has an embedding of its own, of the standardized numbers of its elements and of vectors of missing
     ones. A jet whose file lacks the collection has one token of it, with all numbers missing; a jet with an empty list
     has none. Of more elements than the definition reads, the first ones have a token.
-
-    Args:
-        definitions: definition of each collection by name.
-        width: dimension of a token.
     """
 
     def __init__(self, definitions: Mapping[str, CollectionSettings], width: int) -> None:

@@ -47,12 +47,7 @@ def ramp(progress: float, gamma: float) -> float:
 
 
 class Discriminator(nn.Module):
-    """Probability of the target domain from z: an MLP with two hidden layers.
-
-    Args:
-        dim: dimension of z.
-        hidden: width of the hidden layers.
-    """
+    """Probability of the target domain from z: an MLP with two hidden layers."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()

@@ -21,12 +21,6 @@ class ForeignEncoder(BaseEncoder):
     z of the network, or from the mean of the tokens if z has another dimension. A frozen network stays in evaluation
     mode, so its batch norms do not change.
 
-    Args:
-        cfg: settings with `architecture` and `options`.
-
-    Attributes:
-        network: the foreign network.
-
     Raises:
         SslJetsError: the network cannot be built, or an option is missing that every model folder must have.
     """

@@ -185,14 +185,7 @@ class ParticleTransformer(nn.Module):
 
 
 class Block(nn.Module):
-    """Block of attention with norms after attention and activation, and learned factors (NormFormer, 2110.09456).
-
-    Args:
-        width: dimension of a token.
-        heads: attention heads.
-        dropout: dropout of attention, activation and outputs during training.
-        swap_heads: swap heads and their numbers after the factors of the heads.
-    """
+    """Block of attention with norms after attention and activation, and learned factors (NormFormer, 2110.09456)."""
 
     def __init__(self, width: int, heads: int, dropout: float, swap_heads: bool) -> None:
         super().__init__()

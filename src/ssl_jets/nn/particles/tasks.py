@@ -26,12 +26,7 @@ ClassWeights = Literal["balanced"] | None
 
 
 class ParticleTasks(nn.Module):
-    """Losses of the heads of particles.
-
-    Args:
-        heads: the heads.
-        class_weights: weights of the classes in the loss.
-    """
+    """Losses of the heads of particles."""
 
     def __init__(self, heads: ParticleHeads, class_weights: ClassWeights = None) -> None:
         super().__init__()

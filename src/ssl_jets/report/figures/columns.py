@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,23 +13,8 @@ from ssl_jets.report.figures.look import style
 from ssl_jets.report.figures.style import COLOURS, PARTICLE_LABELS
 from ssl_jets.runtime.atomic import whole_file
 
-
-class ColumnHistogram(Protocol):
-    """Counts in bins."""
-
-    @property
-    def histogram(self) -> list[int]: ...
-    @property
-    def edges(self) -> list[float]: ...
-
-
-class ColumnSource(Protocol):
-    """Histograms of some jets of a file."""
-
-    @property
-    def particles(self) -> ColumnHistogram: ...
-    @property
-    def columns(self) -> Mapping[str, ColumnHistogram]: ...
+if TYPE_CHECKING:  # a profile reads files, and the report imports no torch
+    from ssl_jets.data.profile import Profile
 
 
 _COUNT = "particles in a jet"
@@ -38,15 +23,10 @@ _MOST_FILES = 10
 """Files that are drawn: there are ten colours."""
 
 
-def draw_columns(samples: Mapping[str, ColumnSource], path: Path, *, force: bool = False) -> str:
+def draw_columns(samples: Mapping[str, Profile], path: Path, *, force: bool = False) -> str:
     """Draw the number of particles and every particle column, a line for each file (at most ten).
 
     The lines are densities, so that files with other bins can be compared.
-
-    Args:
-        samples: histograms of each file, by its path.
-        path: of the figure, a PNG.
-        force: replace it.
 
     Returns:
         A note on files that are not drawn; "" without any.

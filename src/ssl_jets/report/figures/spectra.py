@@ -12,11 +12,7 @@ from ssl_jets.report.figures.style import axis_label, colour, in_figure, line_st
 
 
 def spectra(facts: Mapping[str, Any]) -> Figure:
-    """Draw the density of each class in each column: a panel before, one after.
-
-    Args:
-        facts: facts of a `Spectrum`.
-    """
+    """Draw the density of each class in each column from the facts of a `Spectrum`: a panel before, one after."""
     by, bins, classes = facts["settings"]["by"], facts["settings"]["bins"], facts["classes"]
     before = np.array(facts["before"], dtype=float)  # [class, bin, ...]
     after = before * np.array(facts["factors"], dtype=float)

@@ -100,11 +100,6 @@ def overlaid(runs: Mapping[str, Lines], wanted: Sequence[Panel], colours: Mappin
     """Draw a panel for each quantity and a line for each run; None without a quantity.
 
     Red rings mark looks that found a collapse.
-
-    Args:
-        runs: lines of each run, by its name.
-        wanted: the panels; a panel without numbers of any run is left out.
-        colours: of the runs.
     """
     looks = {name: _of_kind(lines, "check", "validation") for name, lines in runs.items()}
     shown = [panel for panel in wanted if any(_has(lines, panel[0]) for lines in looks.values())]

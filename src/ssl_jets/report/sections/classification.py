@@ -10,7 +10,7 @@ from ssl_jets.report.album import Album
 from ssl_jets.report.figures import evaluation as figures
 from ssl_jets.report.figures import physics
 from ssl_jets.report.figures.style import in_text
-from ssl_jets.report.many_classes import folded_if_many, many_classes
+from ssl_jets.report.many_classes import MOST_CLASSES, many_classes
 from ssl_jets.report.numbers import confusion_cells, reliability_points, roc_points, significance_points
 
 
@@ -19,7 +19,8 @@ def classification(task: ClassificationMetrics, leaked: int, album: Album) -> li
     bands = captions.intervals(len(task.roc))
     body = [page.heading("Classification by the model's head"), *_task_tables(task, leaked), *many_classes(task)]
     body += album.add("roc", lambda: figures.roc(task), roc_points(task), background=background, intervals=bands)
-    body += [folded_if_many("Rejections of all classes", rejection_table(task), len(task.rejections))]
+    rejections, many = rejection_table(task), len(task.rejections) > 2 * MOST_CLASSES  # more rows than fit a screen
+    body += [page.folded("Rejections of all classes", rejections) if many else rejections]
     body += _significance(task, album, background)
     body += album.add("confusion", lambda: figures.confusion(task), confusion_cells(task))
     body += album.add("reliability", lambda: figures.reliability(task), reliability_points(task), jets=figures.BIN_JETS)

@@ -80,12 +80,7 @@ def evaluation(result: Evaluation, album: Album) -> list[str]:
 
 
 def note_lines(messages: Sequence[str], leaked: int = 0) -> list[str]:
-    """Return the messages about the choice of jets: warnings come first and in a box.
-
-    Args:
-        messages: as logged.
-        leaked: test jets that the model was trained on.
-    """
+    """Return the messages about the choice of jets: warnings come first and in a box."""
     loud = [note for note in messages if note.startswith("WARNING")]
     if leaked and not loud:
         loud = [f"The model was trained on {leaked:,} of the jets it is tested on"]

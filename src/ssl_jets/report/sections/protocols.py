@@ -292,9 +292,6 @@ def _seconds(point: LabelPoint) -> str:
 
 
 def _provenance(result: Written, names: Sequence[str]) -> list[str]:
-    content, facts = plain(result), dict[str, Any]()
-    for name in (*names, "versions", "package_version", "date"):
-        facts[name] = content[name]
-        if isinstance(content[name], list):  # files: [["a.root", 100, 5]] -> ["a.root 100 5"]
-            facts[name] = [" ".join(map(str, row)) if isinstance(row, list) else row for row in content[name]]
+    content = plain(result)
+    facts = {name: content[name] for name in (*names, "versions", "package_version", "date")}
     return [page.folded("Models, data and settings", page.facts(facts))]

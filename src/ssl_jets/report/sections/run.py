@@ -45,16 +45,10 @@ def run_facts(run: RunFolder) -> list[str]:
     details = [page.folded("Settings (config.yaml)", page.facts(run.settings))]
     if run.model:
         shown = {name: value for name, value in run.model.items() if name not in _LISTED}
-        details += [
-            page.folded(
-                "Model (model/config.json)",
-                page.facts(shown),
-                _feature_table(
-                    [*run.model["features"], *run.model.get("context", []), *run.model.get("collections", [])]
-                ),
-            )
-        ]
-        details += [page.folded("Training facts", page.facts(_one_line(run.model["training"])))]
+        features = [*run.model["features"], *run.model.get("context", []), *run.model.get("collections", [])]
+        table = page.table(("feature", "unit", "mean", "std"), map(_feature_row, features))
+        details += [page.folded("Model (model/config.json)", page.facts(shown), table)]
+        details += [page.folded("Training facts", page.facts(run.model["training"]))]
     return details
 
 
@@ -85,10 +79,6 @@ def _verdicts(lines: list[dict[str, Any]]) -> str:
     return f" Found: {'; '.join(found)}." if found else ""
 
 
-def _feature_table(features: list[Json]) -> str:
-    return page.table(("feature", "unit", "mean", "std"), [_feature_row(feature) for feature in features])
-
-
 def _feature_row(feature: Json) -> tuple[str, ...]:
     if "mean" not in feature:
         return feature["name"], f"{len(feature['categories'])} categories", "", ""
@@ -97,18 +87,9 @@ def _feature_row(feature: Json) -> tuple[str, ...]:
     return feature["name"], unit, page.significant(feature["mean"], 4), page.significant(feature["std"], 4)
 
 
-def _one_line(values: Json) -> dict[str, Any]:
-    """Convert lists of lists (files, ranges of entries) to lists of texts."""
-    texts = dict(values)
-    for name, value in values.items():
-        if isinstance(value, list):
-            texts[name] = [" ".join(map(str, entry)) if isinstance(entry, list) else entry for entry in value]
-    return texts
-
-
 PartResult = GeneratedEvaluation | LabelCurves | AnomalyScan | DomainResult
 
-_PARTS: dict[type[PartResult], tuple[str, Callable[[Any, Album], list[str]]]] = {
+PARTS: dict[type[PartResult], tuple[str, Callable[[Any, Album], list[str]]]] = {
     GeneratedEvaluation: ("Generated jets", generated_sections),
     LabelCurves: ("Label curves", label_sections),
     AnomalyScan: ("Search for anomalies", anomaly_sections),
@@ -118,16 +99,10 @@ _PARTS: dict[type[PartResult], tuple[str, Callable[[Any, Album], list[str]]]] = 
 
 
 def inside(run: Path, figures: Path, of: str = "") -> list[str]:
-    """Return one part of the page for each comparison of generated jets and each protocol inside a run folder.
-
-    Args:
-        run: the run folder.
-        figures: folder for the figures.
-        of: name of the run, on a page of several.
-    """
+    """Return one part of the page for each comparison and protocol in a run; `of` names the run among several."""
     prefix, whose = (f"{of}-", f", {of}") if of else ("", "")
     body = []
-    for kind, (title, sections_of) in _PARTS.items():
+    for kind, (title, sections_of) in PARTS.items():
         for path in sorted(run.glob(f"*/{kind.NAME}.json")):
             result, name = kind.read(path.parent), path.parent.name
             named = "" if name == kind.NAME else f": {name}"

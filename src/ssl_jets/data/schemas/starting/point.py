@@ -1,23 +1,16 @@
-"""Schema made from the YAML file of weaver or salt, with everything that it could not express."""
+"""Schema that starts from another tagger's YAML file, with everything that it could not express."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ssl_jets.config import read_config
-from ssl_jets.data.schemas.starting.salt import salt_schema
-from ssl_jets.data.schemas.starting.started import Started
-from ssl_jets.data.schemas.starting.weaver import weaver_schema
-from ssl_jets.errors import UsageError
-
 _WIDTH = 120
 
 
-@dataclass(frozen=True)
+@dataclass
 class StartingPoint:
     """Schema that starts from another tagger's YAML file.
 
@@ -29,9 +22,9 @@ class StartingPoint:
     """
 
     source: str
-    schema: dict[str, Any]
-    assumed: tuple[str, ...] = field(default=())
-    left_out: tuple[str, ...] = field(default=())
+    schema: dict[str, Any] = field(default_factory=dict)
+    assumed: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def text(self) -> str:
         """Return the YAML of the schema, with remarks as comments."""
@@ -40,25 +33,6 @@ class StartingPoint:
             f"# Schema of ssl-jets, from a YAML file of {self.source}. Check it: ssl-jets inspect FILE --schema THIS"
         ]
         return "\n".join([*lines, *remarks, _flow(self.schema)])
-
-
-def starting_point(path: str | Path) -> StartingPoint:
-    """Read the YAML file of weaver or salt.
-
-    Raises:
-        UsageError: it cannot be read, is of neither, or has no kinematics of particles.
-    """
-    tree = read_config(Path(path))
-    started: Started
-    if isinstance(tree.get("inputs"), dict):
-        source, started = "weaver", weaver_schema(tree, str(path))
-    elif isinstance(variables := (tree.get("data") or {}).get("variables"), dict):
-        source, started = "salt", salt_schema(tree, variables, str(path))
-    else:
-        allowed = ["`inputs` (weaver)", "`data.variables` (salt)"]
-        found = ", ".join(map(str, tree))
-        raise UsageError("this is no YAML file of weaver or salt", where=path, found=found, allowed=allowed)
-    return StartingPoint(source, started.schema, tuple(started.assumed), tuple(started.left_out))
 
 
 def _flow(schema: dict[str, Any]) -> str:

@@ -11,13 +11,13 @@ from typing import Any
 
 from ssl_jets.data.schemas.formula import formula
 from ssl_jets.data.schemas.schema import load_schema
-from ssl_jets.data.schemas.starting.started import Started
+from ssl_jets.data.schemas.starting.point import StartingPoint
 from ssl_jets.errors import UsageError
 
 _CONTEXT = {"pt_btagJes": "jet_pt", "pt": "jet_pt", "eta_btagJes": "jet_eta", "eta": "jet_eta"}
 
 
-def salt_schema(tree: Mapping[str, Any], variables: Mapping[str, Any], path: str) -> Started:
+def salt_schema(tree: Mapping[str, Any], variables: Mapping[str, Any], path: str) -> StartingPoint:
     """Return the schema of a configuration with the variables `jets` and `tracks`.
 
     Raises:
@@ -27,7 +27,7 @@ def salt_schema(tree: Mapping[str, Any], variables: Mapping[str, Any], path: str
     if not tracks:
         found = ", ".join(map(str, variables))
         raise UsageError("the variables of tracks are not there", where=path, found=found, allowed=["tracks"])
-    started = Started()
+    started = StartingPoint("salt")
     axis = "ftag_eta" if "eta" in jets and "eta_btagJes" not in jets else "ftag"
     base = "ftag_pt" if "pt" in tracks and axis == "ftag" else axis
     known = load_schema(base)

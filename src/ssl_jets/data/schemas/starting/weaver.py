@@ -12,7 +12,7 @@ from typing import Any
 
 from ssl_jets.data.schemas.formula import formula
 from ssl_jets.data.schemas.starting.numpy_formula import translated
-from ssl_jets.data.schemas.starting.started import Started
+from ssl_jets.data.schemas.starting.point import StartingPoint
 from ssl_jets.data.schemas.value import COLUMN_UNITS
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import COLUMNS, KINDS
@@ -23,13 +23,13 @@ _FLAGS = {kind: "is" + "".join(word.capitalize() for word in kind.split()) for k
 _LABEL = "label_"
 
 
-def weaver_schema(tree: Mapping[str, Any], path: str) -> Started:
+def weaver_schema(tree: Mapping[str, Any], path: str) -> StartingPoint:
     """Return the schema of a configuration.
 
     Raises:
         UsageError: it has no input of four momenta, or none of coordinates.
     """
-    started = Started()
+    started = StartingPoint("weaver")
     variables = {str(name): str(text) for name, text in (tree.get("new_variables") or {}).items()}
     inputs = {str(name): _names(one) for name, one in tree["inputs"].items()}
     vectors = next((one for name, one in inputs.items() if "vector" in name and len(one) == 4), None)
@@ -38,9 +38,9 @@ def weaver_schema(tree: Mapping[str, Any], path: str) -> Started:
         found = ", ".join(f"{name} of {len(one)} variables" for name, one in inputs.items())
         allowed = ["*_vectors of px, py, pz, energy", "*_points of deta, dphi"]
         raise UsageError("the kinematics of particles are not there", where=path, found=found, allowed=allowed)
-    px, py, _, energy = (_text(name, variables) for name in vectors)
+    px, py, _, energy = (translated(name, variables) for name in vectors)
     particles: dict[str, dict[str, Any]] = {"pt": {"formula": f"hypot({px}, {py})"}}
-    for name, text in zip(("deta", "dphi", "energy"), (*(_text(one, variables) for one in points), energy)):
+    for name, text in zip(("deta", "dphi", "energy"), (*(translated(one, variables) for one in points), energy)):
         particles[name] = _source(text)
     names = [name for one in inputs.values() for name in one]
     used = _branches(names, variables)
@@ -74,10 +74,6 @@ def _names(group: Mapping[str, Any]) -> list[str]:
     return [str(one[0] if isinstance(one, list) else one) for one in group.get("vars") or ()]
 
 
-def _text(name: str, variables: Mapping[str, str]) -> str:
-    return translated(name, variables)
-
-
 def _source(text: str) -> dict[str, Any]:
     """Return a branch, or a formula of something else than a name."""
     return {"branch": text} if text.isidentifier() else {"formula": text}
@@ -94,7 +90,7 @@ def _branches(names: list[str], variables: Mapping[str, str]) -> list[str]:
     return list(found)
 
 
-def _add_features(started: Started, names: list[str], variables: Mapping[str, str]) -> None:
+def _add_features(started: StartingPoint, names: list[str], variables: Mapping[str, str]) -> None:
     """Add variables that are no functions of canonical columns as features."""
     particles = started.schema["particles"]
     flags = set((particles.get("kind") or {}).get("flags", {}).values())
@@ -122,7 +118,7 @@ def _of(source: Mapping[str, Any]) -> str:
     return str(source.get("branch") or source["formula"])
 
 
-def _add_labels(started: Started, labels: Mapping[str, Any], variables: Mapping[str, str]) -> None:
+def _add_labels(started: StartingPoint, labels: Mapping[str, Any], variables: Mapping[str, str]) -> None:
     value = labels.get("value")
     if labels.get("type") == "simple" and isinstance(value, list):
         found = {str(name).removeprefix(_LABEL): str(name) for name in value}
@@ -142,7 +138,7 @@ def _add_labels(started: Started, labels: Mapping[str, Any], variables: Mapping[
         started.schema["labels"] = classes
 
 
-def _add(started: Started, key: str, name: str, text: str, variables: Mapping[str, str]) -> None:
+def _add(started: StartingPoint, key: str, name: str, text: str, variables: Mapping[str, str]) -> None:
     try:
         started.schema[key] = translated(text, variables)
     except ValueError as error:
