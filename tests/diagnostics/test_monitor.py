@@ -18,7 +18,7 @@ from support.small_models import CLASSES, tiny_encoder
 
 
 def test_a_look_is_the_same_twice_and_disturbs_nothing(batch: Jets) -> None:
-    method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch))
+    method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch, blocks=1))
     monitor = Monitor(batch, 16, len(CLASSES))
     torch.manual_seed(3)
     generator = torch.get_rng_state()
@@ -33,7 +33,7 @@ def test_a_look_is_the_same_twice_and_disturbs_nothing(batch: Jets) -> None:
 
 
 def test_the_loss_is_that_of_all_held_out_jets_whatever_the_batch_size(batch: Jets) -> None:
-    method = Supervised(Supervised.Config(), tiny_encoder(batch), CLASSES)
+    method = Supervised(Supervised.Config(), tiny_encoder(batch, blocks=1), CLASSES)
     expected = {name: float(value.detach()) for name, value in method(batch, 0.0).items()}
     for batch_size in (5, 64, 1000):
         looks = Monitor(batch, batch_size, len(CLASSES)).validate(method, 0.0).metrics
@@ -43,7 +43,7 @@ def test_the_loss_is_that_of_all_held_out_jets_whatever_the_batch_size(batch: Je
 
 def test_the_loss_of_weighted_jets_is_their_weighted_mean_whatever_the_batch_size(batch: Jets) -> None:
     jets = replace(batch, weights=torch.where(torch.arange(len(batch)) < 8, 100.0, 0.01))
-    method = Supervised(Supervised.Config(), tiny_encoder(batch), CLASSES)
+    method = Supervised(Supervised.Config(), tiny_encoder(batch, blocks=1), CLASSES)
     with torch.no_grad():
         for parameter in method.tasks.head.parameters():  # losses that differ between jets
             parameter.mul_(30)
@@ -56,7 +56,7 @@ def test_the_loss_of_weighted_jets_is_their_weighted_mean_whatever_the_batch_siz
 def test_batches_without_a_labelled_jet_do_not_lower_loss_and_accuracy(batch: Jets) -> None:
     jets = batch.select(torch.arange(12))
     jets.labels[2:] = -1
-    method = Supervised(Supervised.Config(), tiny_encoder(batch), CLASSES)
+    method = Supervised(Supervised.Config(), tiny_encoder(batch, blocks=1), CLASSES)
     with torch.no_grad():
         expected = {name: float(value) for name, value in method(jets, 0.0).items()}
     metrics = Monitor(jets, 3, len(CLASSES)).validate(method, 0.0).metrics
@@ -70,7 +70,7 @@ def test_a_validation_computes_a_loss_and_a_z_once(
     monkeypatch.setattr("ssl_jets.diagnostics.monitor.CHECK_JETS", 32)
     monitor = Monitor(batch, batch_size, len(CLASSES))
     assert len(batch) == 64 != CHECK_JETS
-    method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch))
+    method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch, blocks=1))
     jets = {"loss": 0, "encoder": 0}
     method.register_forward_hook(lambda _module, inputs, _out: jets.update(loss=jets["loss"] + len(inputs[0])))
     method.encoder.register_forward_hook(
@@ -87,7 +87,7 @@ def test_a_validation_computes_a_loss_and_a_z_once(
 
 
 def test_jets_without_labels_are_not_probed(batch: Jets) -> None:
-    method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch))
+    method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch, blocks=1))
     bare = replace(batch, labels=torch.full((len(batch),), -1))
     assert "probe_accuracy" not in Monitor(bare, 64, 0).validate(method, 0.0).metrics
     assert 0 <= Monitor(batch, 64, len(CLASSES)).validate(method, 0.0).metrics["probe_accuracy"] <= 1
