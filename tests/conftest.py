@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,25 +18,35 @@ from ssl_jets.data.request import Request
 from ssl_jets.data.sources import sample_sources
 from ssl_jets.jets import Jets, concatenate
 from support.jetclass_files import jetclass_branches, write_tree
+from support.small_models import few_particles
 
 torch.set_num_threads(1)  # the batches are small: more threads cost more than they save
+gc.disable()  # until all tests are imported, which leaves no garbage
 
-SHARED_FIXTURES = ("exporting", "report")
+TESTS = Path(__file__).parent
+SHARED_FIXTURES = ("exporting", "finetuning", "report")
 """Folders whose test files share a fixture that takes long."""
 LONGEST = (
-    "report", "exporting", "methods/test_contract.py", "embedding/test_predict.py", "evaluation/test_evaluation.py",
+    "ranks", "finetuning", "exporting", "report", "embedding/test_predict.py", "evaluation/test_evaluation.py",
     "cli/test_cli.py", "training/test_resume.py", "cli/test_convert.py", "test_devices.py",
-    "cli/test_predict_command.py", "evaluation/test_scores_file.py",
-    "evaluation/test_generated.py", "evaluation/test_compare.py", "cli/test_startup.py", "embedding/test_embed.py",
+    "evaluation/test_generated.py", "test_nothing_left.py", "simulation/test_simulated_files.py", "cli/test_startup.py",
 )  # fmt: skip
-"""Groups that take ten seconds and more: they begin first, so that none of them is left over for one process."""
+"""Groups that take longest: they begin first, so that none of them is left over for one process."""
+
+
+@functools.cache
+def group_of_file(name: str) -> str:
+    """`ranks` for files that fork ranks: `support.ranks` imports torch once for each process of pytest-xdist."""
+    path = TESTS.parent / name if Path(name).parts[0] == "tests" else TESTS / name
+    if path.is_file() and "from support.ranks import" in path.read_text(encoding="utf-8"):
+        return "ranks"
+    path = path.relative_to(TESTS)
+    return path.parts[0] if path.parts[0] in SHARED_FIXTURES else path.as_posix()
 
 
 def group_of(test: str) -> str:
-    """The file of a test, such as `cli/test_cli.py`, or its folder where that has shared fixtures."""
-    path = Path(test.partition("::")[0])
-    path = path.relative_to("tests") if path.parts[0] == "tests" else path
-    return path.parts[0] if path.parts[0] in SHARED_FIXTURES else path.as_posix()
+    """The file of a test, such as `cli/test_cli.py`, or its folder where that has shared fixtures, or `ranks`."""
+    return group_of_file(test.partition("::")[0])
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -48,6 +60,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     config.option.loadscopereorder = False
     return Groups(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, without the modules and the tests: each full pass over them takes half a second."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -93,8 +111,8 @@ def sample_jets(sample_files: list[JetFile]) -> Jets:
 
 @pytest.fixture
 def batch(sample_jets: Jets) -> Jets:
-    """64 real jets of all classes, with labels and jet columns."""
-    return sample_jets.select(torch.arange(64))
+    """64 real jets of all classes with few particles, with labels and jet columns."""
+    return few_particles(sample_jets.select(torch.arange(64)))
 
 
 def save_empty(figure: Figure, file: object, **settings: object) -> None:

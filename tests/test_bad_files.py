@@ -35,7 +35,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("run") / "model"
     facts = {"method": "mae", "training": {"files": [], "held_out": []}}
-    save_model(Model(Encoder(ModelSettings(size="tiny")), facts=facts), folder)
+    save_model(Model(Encoder(ModelSettings(size="tiny", blocks=1)), facts=facts), folder)
     return folder.parent
 
 

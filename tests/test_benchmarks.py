@@ -42,7 +42,7 @@ def test_the_parts_of_the_measurements_of_a_gpu_run_on_a_cpu(tmp_path: Path, mon
     names = ["mae", "supervised"]
     monkeypatch.setattr(methods, "names", lambda: names)
     run = gpu["Run"](argparse.Namespace(device="cpu", dry_run=True, out=tmp_path / "gpu.md", minutes=8))
-    run.batch, run.rounds = 8, 1
+    run.batch, run.rounds = 4, 1
     for part in ("attention", "numerics", "throughput", "profile"):
         run.part(part, gpu[part])
     assert not run.failed

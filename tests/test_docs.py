@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 import shutil
@@ -25,12 +26,20 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in COMMAND.findall(re.sub(r"\\\n\s*", "", text))]
 
 
-def check_options(words: list[str]) -> None:
-    """Check that the command exists and that it has every option of the line."""
+@functools.cache
+def options_of_commands() -> dict[str, set[str]]:
+    """Return the options of each command."""
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
-    command = group.commands[words[1]]
-    known = {option for parameter in command.params for option in parameter.opts}
+    return {
+        name: {option for parameter in command.params for option in parameter.opts}
+        for name, command in group.commands.items()
+    }
+
+
+def check_options(words: list[str]) -> None:
+    """Check that the command exists and that it has every option of the line."""
+    known = options_of_commands()[words[1]]
     used = {word.partition("=")[0] for word in words if word.startswith("--") and word != "--"}
     assert used <= known | {"--help"}, (words, used - known)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
-from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -41,11 +41,13 @@ LAZY = PACKAGE / "__init__.py"
 FILES = sorted(set(PACKAGE.rglob("*.py")) - {LAZY})
 
 
-def imported_modules(path: Path) -> Iterator[str]:
-    """Yield the dotted names of modules of the package that a file imports, types and functions included."""
+@functools.cache
+def imported_modules(path: Path) -> frozenset[str]:
+    """Return the dotted names of modules of the package that a file imports, types and functions included."""
+    found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "ssl_jets")
+            found |= {alias.name for alias in node.names if alias.name.split(".")[0] == "ssl_jets"}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
             base = node.module or ""
@@ -53,7 +55,8 @@ def imported_modules(path: Path) -> Iterator[str]:
                 for alias in node.names:
                     inner = PACKAGE.joinpath(*base.split(".")[1:], alias.name)
                     is_module = inner.is_dir() or inner.with_suffix(".py").is_file()
-                    yield f"{base}.{alias.name}" if is_module else base
+                    found.add(f"{base}.{alias.name}" if is_module else base)
+    return frozenset(found)
 
 
 def part_of(module: str) -> str:
@@ -79,7 +82,7 @@ def test_a_file_imports_only_from_lower_floors(path: Path) -> None:
 
 
 def test_no_modules_import_one_another_in_a_circle() -> None:
-    graph = {module_of(path): set(imported_modules(path)) - {module_of(path)} for path in FILES}
+    graph = {module_of(path): imported_modules(path) - {module_of(path)} for path in FILES}
     TopologicalSorter(graph).prepare()  # raises CycleError with the circle
 
 

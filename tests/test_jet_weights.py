@@ -189,7 +189,7 @@ def test_a_training_reads_the_column_that_is_named(write_jetclass: Write, tmp_pa
         branches["w"] = np.where(branches["label_Tbl"] != 0, 1.0, 1e-12) * np.ones(50)
 
     sources = [str(write_jetclass(f"{name}.root", label=name, edit=of_last)) for name in ("QCD", "Tbl")]
-    layer = overridden(QUICK, "model.size=tiny", "data.labels=[label_QCD,label_Tbl]", "train.steps=8")
+    layer = overridden(QUICK, "model.size=tiny", "model.blocks=1", "data.labels=[label_QCD,label_Tbl]", "train.steps=8")
     named: dict[str, Any] = {"data": {"sources": sources, "weights": "w"}}
     out = pretrain(resolve_pretrain("supervised", layer, named), tmp_path / "run")
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]

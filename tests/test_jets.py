@@ -21,7 +21,7 @@ from support.small_models import made_jets
 
 Rows = list[list[float]]
 lengths_of_jets = st.lists(st.integers(0, 6), min_size=1, max_size=6)
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=25, deadline=None)
 
 
 def numbered(lengths: list[int], start: int = 0) -> Jets:

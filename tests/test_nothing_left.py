@@ -27,6 +27,7 @@ from ssl_jets.data.subset import choose_subset
 from ssl_jets.embedding.embed import embed
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluation.evaluation_data import EvaluationData
+from ssl_jets.evaluation.probes import deep_sets
 from ssl_jets.evaluation.result_base import plain
 from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
 from ssl_jets.evaluation.single_model import evaluate_model
@@ -53,7 +54,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("run") / "model"
     facts = {"method": "mae", "training": {"files": [], "held_out": []}}
-    save_model(Model(Encoder(ModelSettings(size="tiny")), facts=facts), folder)
+    save_model(Model(Encoder(ModelSettings(size="tiny", blocks=2)), facts=facts), folder)
     return folder.parent
 
 
@@ -85,7 +86,7 @@ def test_no_number_of_labels_is_chosen_among_jets_of_weight_0(model: Path, tmp_p
 
 
 def test_pretraining_with_labels_refuses_weights_of_0_and_one_class(tmp_path: Path, write_jetclass: Write) -> None:
-    quick = overridden(QUICK, "model.size=tiny")
+    quick = overridden(QUICK, "model.size=tiny", "model.blocks=1")
     settings = resolve_pretrain(
         "supervised", quick, WEIGHTED, {"data": {"sources": [two_classes(tmp_path / "a.root", 0)]}}
     )
@@ -160,7 +161,8 @@ def test_jets_without_a_target_are_not_counted_as_labelled(tmp_path: Path, model
     assert "58 of 116 jets have no label and no jet_sdmass" in log
     assert f"target jet_sdmass: {mass} of the 58 jets to learn from have it" in log
     pretrained = pretrain(
-        resolve_pretrain("supervised", overridden(QUICK, half, "model.size=tiny"), files), tmp_path / "s"
+        resolve_pretrain("supervised", overridden(QUICK, half, "model.size=tiny", "model.blocks=1"), files),
+        tmp_path / "s",
     )
     assert load_model(pretrained).facts["training"]["labelled_jets"] == 58
     assert "58 of 116 jets have no label" in (pretrained / "log.txt").read_text()
@@ -187,7 +189,10 @@ def test_evaluations_refuse_weights_of_0(model: Path, tmp_path: Path) -> None:
         evaluate_z(done.path, tmp_path / "out", settings=settings, log=lambda _: None)
 
 
-def test_jets_of_weight_0_take_no_part_in_an_evaluation(model: Path, tmp_path: Path) -> None:
+def test_jets_of_weight_0_take_no_part_in_an_evaluation(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deep_sets, "MAX_EPOCHS", 5)
     weight = np.arange(400) % 5 // 2 % 2  # 0 0 1 1 0
     path = two_classes(tmp_path / "a.root", weight, entries=400)
     limits: dict[str, Any] = {"physics_jets": 300, "robust_jets": 0, "deep_sets": True}
@@ -258,7 +263,7 @@ def test_used_and_left_out_jets_add_up_in_every_command(model: Path, tmp_path: P
     read = count(bench.roles.fit) + count(bench.roles.test)
     assert len(bench.fit) + len(bench.test) + bench.skipped.total() == read
     assert read >= 48  # but for the neighbours of the held-out block
-    out, quick = tmp_path / "run", overridden(QUICK, "model.size=tiny", "data.bad_jets=skip")
+    out, quick = tmp_path / "run", overridden(QUICK, "model.size=tiny", "model.blocks=1", "data.bad_jets=skip")
     pretrain(resolve_pretrain("mae", quick, {"data": {"sources": [str(path)]}}), out)
     log = (out / "log.txt").read_text()
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -283,13 +288,13 @@ def test_nothing_is_written_where_no_jet_has_a_z(model: Path, tmp_path: Path, wr
     settings = EvaluateSettings(data=SKIP)
     with pytest.raises(DataError, match="no jet of 5 to evaluate on"):
         evaluate_model(model, [path], tmp_path / "out", settings=settings, log=lambda _: None)
-    quick = overridden(QUICK, "model.size=tiny", "data.bad_jets=skip")
+    quick = overridden(QUICK, "model.size=tiny", "model.blocks=1", "data.bad_jets=skip")
     with pytest.raises(DataError, match="no jet that can be used"):
         pretrain(resolve_pretrain("mae", quick, {"data": {"sources": [path]}}), tmp_path / "run")
 
 
 def test_a_model_that_gives_no_number_is_no_z(tmp_path: Path, write_jetclass: Write) -> None:
-    encoder = Encoder(ModelSettings(size="tiny"))
+    encoder = Encoder(ModelSettings(size="tiny", blocks=2))
     encoder.extra_tokens.data.fill_(torch.nan)
     save_model(Model(encoder, facts={"method": "mae"}), tmp_path / "run" / "model")
     path = str(write_jetclass())

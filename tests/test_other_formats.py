@@ -41,7 +41,7 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
     folder = tmp_path_factory.mktemp("top")
     source = next(source.path for source in sample_sources() if source.path.endswith("TTBar.root"))
     top = str(write_top_landscape(sample_branches(source, 120), folder / "top.h5"))
-    short = last_of(QUICK, "model.size=tiny", "method.steps=2", "train.validation_jets=8")
+    short = last_of(QUICK, "model.size=tiny", "model.blocks=1", "method.steps=2", "train.validation_jets=8")
     run = pretrain(resolve_pretrain("diffusion_ae", {"data": {"sources": [top]}}, parse_set(short)), folder / "run")
     return Road(top, run, generate(run, 60, folder / "made.root").path)
 

@@ -1,4 +1,4 @@
-"""Commands of the tool, run in the process of the test."""
+"""Commands of the tool, run in the process of the test, and small files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from ssl_jets import cli
+from ssl_jets.data.files import JetFile
 from support.commands import Done
+from support.jetclass_files import write_class_files
+
+
+@pytest.fixture(scope="session")
+def class_files(tmp_path_factory: pytest.TempPathFactory) -> list[JetFile]:
+    """Three classes of 100 jets of few particles, which are read faster than the sample."""
+    return write_class_files(tmp_path_factory.mktemp("class_files"), 100)
 
 
 @pytest.fixture

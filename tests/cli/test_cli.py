@@ -27,7 +27,7 @@ from support.commands import Done
 from support.overridden import last_of, overridden
 
 QUICK = ["train.precision=32-true", "train.validation_jets=20", "data.buffer=300", "train.log_every=1"]
-TINY = ["--size", "tiny", "--steps", "2", "--batch-size", "8"]
+TINY = ["--size", "tiny", "--set", "model.blocks=1", "--steps", "2", "--batch-size", "8"]
 
 
 @pytest.fixture
@@ -46,12 +46,12 @@ def pretrain_words(files: list[JetFile], *more: object) -> list[object]:
 
 
 @pytest.fixture(scope="module")
-def model(sample_files: list[JetFile], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(class_files: list[JetFile], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run pretrained for two steps."""
     from ssl_jets.pretraining import pretrain, resolve_pretrain
 
-    layer = overridden(QUICK, "model.size=tiny", "train.steps=2", "train.batch_size=8")
-    settings = resolve_pretrain("mae", {"data": {"sources": [str(file.source) for file in sample_files[:2]]}}, layer)
+    layer = overridden(QUICK, "model.size=tiny", "model.blocks=1", "train.steps=2", "train.batch_size=8")
+    settings = resolve_pretrain("mae", {"data": {"sources": [str(file.source) for file in class_files[:2]]}}, layer)
     return pretrain(settings, tmp_path_factory.mktemp("model") / "mae")
 
 
@@ -92,10 +92,10 @@ def test_a_signal_ends_any_command_with_one_line(
 
 
 def test_pretrain_prints_the_run_folder_and_nothing_else(
-    ssl_jets: Callable[..., Done], sample_files: list[JetFile], tmp_path: Path
+    ssl_jets: Callable[..., Done], class_files: list[JetFile], tmp_path: Path
 ) -> None:
     (tmp_path / "runs" / "mae").mkdir(parents=True)  # taken, so the next free name is used
-    done = ssl_jets(*pretrain_words(sample_files))
+    done = ssl_jets(*pretrain_words(class_files))
     assert done.code == 0, done.err
     assert done.out == "runs/mae-2\n"
     for name in ("config.yaml", "metrics.jsonl", "log.txt", "report.html", "model", "checkpoints/last.ckpt"):
@@ -117,12 +117,12 @@ def test_resume_needs_no_other_option(ssl_jets: Callable[..., Done], model: Path
 
 @pytest.mark.usefixtures("without_reports")
 def test_a_settings_file_names_method_and_settings_and_flags_win(
-    ssl_jets: Callable[..., Done], sample_files: list[JetFile], tmp_path: Path
+    ssl_jets: Callable[..., Done], class_files: list[JetFile], tmp_path: Path
 ) -> None:
     (tmp_path / "c.yaml").write_text(
         "method: {name: mae, mask_ratio: 0.6}\nmodel: {size: small}\ntrain: {steps: 9, batch_size: 8, lr: 1e-4}\n"
     )
-    data = ["--data", sample_files[0].source, "--data", sample_files[1].source]
+    data = ["--data", class_files[0].source, "--data", class_files[1].source]
     done = ssl_jets("pretrain", "--config", "c.yaml", *data, "--size", "tiny", "--steps", 1, *quick(), "--out", "r")
     assert done.code == 0, done.err
     text = (tmp_path / "r" / "config.yaml").read_text()
@@ -143,10 +143,10 @@ def test_methods_are_listed_and_described(ssl_jets: Callable[..., Done]) -> None
 
 
 def test_inspect_draws_files_of_one_name(
-    ssl_jets: Callable[..., Done], sample_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ssl_jets: Callable[..., Done], class_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [tmp_path / folder / "jets.root" for folder in "ab"]
-    for path, file in zip(paths, sample_files):
+    for path, file in zip(paths, class_files):
         path.parent.mkdir()
         path.write_bytes(Path(file.source.path).read_bytes())
     drawn: list[str] = []
@@ -157,13 +157,13 @@ def test_inspect_draws_files_of_one_name(
     assert drawn == [str(path) for path in paths], done.err
 
 
-def test_inspect_shows_the_contents_of_a_file(ssl_jets: Callable[..., Done], sample_files: list[JetFile]) -> None:
-    done = ssl_jets("inspect", sample_files[0].source, "--json")
+def test_inspect_shows_the_contents_of_a_file(ssl_jets: Callable[..., Done], class_files: list[JetFile]) -> None:
+    done = ssl_jets("inspect", class_files[0].source, "--json")
     (facts,) = json.loads(done.out)
-    assert facts["entries"] == sample_files[0].entries
-    assert facts["classes"] == list(sample_files[0].label_names)
+    assert facts["entries"] == class_files[0].entries
+    assert facts["classes"] == list(class_files[0].label_names)
     assert facts["missing"] == []
-    assert f"{sample_files[0].entries:,} entries" in ssl_jets("inspect", sample_files[0].source).out
+    assert f"{class_files[0].entries:,} entries" in ssl_jets("inspect", class_files[0].source).out
 
 
 def test_inspect_shows_z_files_scores_files_and_models(
@@ -254,14 +254,14 @@ def test_a_setting_that_is_given_as_an_option_is_answered_with_it(
 
 
 def test_files_that_a_shell_makes_of_a_pattern_are_read(
-    ssl_jets: Callable[..., Done], sample_files: list[JetFile], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ssl_jets: Callable[..., Done], class_files: list[JetFile], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(
         "ssl_jets.pretraining.pretrain", lambda settings, folder, **more: asked.append(settings) or folder
     )
     monkeypatch.setattr("ssl_jets.report.write_run_report", lambda folder: folder)
-    files = [str(file.source) for file in sample_files[:3]]
+    files = [str(file.source) for file in class_files[:3]]
     done = ssl_jets("pretrain", "--method", "mae", "--data", *files[:2], "--val", files[2], "--steps", 1)
     assert done.code == 0, done.err
     assert asked[0].data.sources == tuple(files[:2])
@@ -426,9 +426,9 @@ def test_labels_are_asked_for_where_a_method_needs_them(
 
 @pytest.mark.usefixtures("without_reports")
 def test_an_output_that_exists_is_refused_and_kept_when_the_command_fails(
-    ssl_jets: Callable[..., Done], sample_files: list[JetFile], model: Path, tmp_path: Path
+    ssl_jets: Callable[..., Done], class_files: list[JetFile], model: Path, tmp_path: Path
 ) -> None:
-    words = pretrain_words(sample_files, "--out", "r")
+    words = pretrain_words(class_files, "--out", "r")
     shutil.copytree(model, "r")
     before = (tmp_path / "r" / "metrics.jsonl").read_bytes()
     assert_one_message(ssl_jets(*words), 2, "the run exists", "--force", "--resume")
@@ -442,20 +442,20 @@ def test_an_output_that_exists_is_refused_and_kept_when_the_command_fails(
 
 
 def test_an_output_that_is_no_run_is_never_replaced(
-    ssl_jets: Callable[..., Done], sample_files: list[JetFile], tmp_path: Path
+    ssl_jets: Callable[..., Done], class_files: list[JetFile], tmp_path: Path
 ) -> None:
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "thesis.tex").write_text("years")
-    assert_one_message(ssl_jets(*pretrain_words(sample_files, "--out", "r", "--force")), 2, "not a run folder")
+    assert_one_message(ssl_jets(*pretrain_words(class_files, "--out", "r", "--force")), 2, "not a run folder")
     assert (tmp_path / "r" / "thesis.tex").read_text() == "years"
 
 
 def test_a_place_that_cannot_be_written_is_one_message(
-    ssl_jets: Callable[..., Done], sample_files: list[JetFile], model: Path, tmp_path: Path
+    ssl_jets: Callable[..., Done], class_files: list[JetFile], model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    assert_one_message(ssl_jets(*pretrain_words(sample_files, "--out", "file/r")), 1, "file/r")
-    done = ssl_jets("embed", "--model", model, "--data", sample_files[0].source, "--out", "file/z.npz")
+    assert_one_message(ssl_jets(*pretrain_words(class_files, "--out", "file/r")), 1, "file/r")
+    done = ssl_jets("embed", "--model", model, "--data", class_files[0].source, "--out", "file/z.npz")
     assert_one_message(done, 1, "file")
 
 
@@ -468,10 +468,10 @@ def full_disk() -> Iterator[Callable[[int], None]]:
 
 
 def test_a_disk_that_fills_up_is_one_message(
-    ssl_jets: Callable[..., Done], sample_files: list[JetFile], full_disk: Callable[[int], None]
+    ssl_jets: Callable[..., Done], class_files: list[JetFile], full_disk: Callable[[int], None]
 ) -> None:
     full_disk(200_000)
-    done = ssl_jets(*pretrain_words(sample_files, "--out", "r"))
+    done = ssl_jets(*pretrain_words(class_files, "--out", "r"))
     full_disk(resource.RLIM_INFINITY)
     assert_one_message(done, 1, "checkpoint cannot be written", "r/checkpoints/last.ckpt")
 
@@ -487,9 +487,9 @@ def test_a_model_that_is_not_there_is_one_message(ssl_jets: Callable[..., Done],
 
 
 def test_labels_that_cannot_be_taken_are_one_message(
-    ssl_jets: Callable[..., Done], sample_files: list[JetFile], model: Path
+    ssl_jets: Callable[..., Done], class_files: list[JetFile], model: Path
 ) -> None:
-    data = ["--data", sample_files[0].source, "--data", sample_files[1].source]
+    data = ["--data", class_files[0].source, "--data", class_files[1].source]
     done = ssl_jets("finetune", "--model", model, *data, "--labels", 10**6, "--out", "r")
     assert_one_message(done, 2, "--labels", "1000000")
 

@@ -312,8 +312,8 @@ def test_an_existing_model_is_kept_without_force(converted: Path, registered: st
 
 
 @pytest.mark.parametrize("mode", ["probe", "head", "full", "scratch"])
-def test_modes_of_finetuning(mode: str, converted: Path, sample_files: list[JetFile], ssl_jets: Run) -> None:
-    done = ssl_jets(*words(mode, converted, sample_files, "--out", "run"))
+def test_modes_of_finetuning(mode: str, converted: Path, class_files: list[JetFile], ssl_jets: Run) -> None:
+    done = ssl_jets(*words(mode, converted, class_files, "--out", "run"))
     assert done.code == 0, done.err
     before, after = load_model(converted), load_model("run")
     assert isinstance(after.encoder, ForeignEncoder)
@@ -327,10 +327,10 @@ def test_modes_of_finetuning(mode: str, converted: Path, sample_files: list[JetF
 
 
 def test_a_student_of_the_package_learns_from_a_foreign_teacher(
-    converted: Path, sample_files: list[JetFile], ssl_jets: Run
+    converted: Path, class_files: list[JetFile], ssl_jets: Run
 ) -> None:
-    assert ssl_jets(*words("probe", converted, sample_files, "--out", "teacher")).code == 0
-    done = ssl_jets(*words("distil", Path("teacher"), sample_files, "--size", "tiny", "--out", "student"))
+    assert ssl_jets(*words("probe", converted, class_files, "--out", "teacher")).code == 0
+    done = ssl_jets(*words("distil", Path("teacher"), class_files, "--size", "tiny", "--out", "student"))
     assert done.code == 0, done.err
     encoder = load_model("student").encoder
     assert isinstance(encoder, Encoder)
@@ -338,8 +338,8 @@ def test_a_student_of_the_package_learns_from_a_foreign_teacher(
 
 
 @pytest.mark.parametrize("mode", ["last-blocks", "lora"])
-def test_modes_that_need_blocks_refuse(mode: str, converted: Path, sample_files: list[JetFile], ssl_jets: Run) -> None:
-    done = ssl_jets(*words(mode, converted, sample_files, "--out", "run"))
+def test_modes_that_need_blocks_refuse(mode: str, converted: Path, class_files: list[JetFile], ssl_jets: Run) -> None:
+    done = ssl_jets(*words(mode, converted, class_files, "--out", "run"))
     assert done.code == 2
     assert f"mode {mode} needs the set transformer" in done.err
 
@@ -351,8 +351,8 @@ def test_pretraining_and_export_refuse(converted: Path, ssl_jets: Run) -> None:
     assert (done.code, "the export needs" in done.err) == (2, True)
 
 
-def test_tokens_of_particles(converted: Path, sample_files: list[JetFile], ssl_jets: Run) -> None:
-    data = ["--data", str(sample_files[0].source), "--set", "data.where=jet_pt > 900"]
+def test_tokens_of_particles(converted: Path, class_files: list[JetFile], ssl_jets: Run) -> None:
+    data = ["--data", str(class_files[0].source), "--set", "data.where=jet_pt > 900"]
     done = ssl_jets("embed", "--model", converted, *data, "--level", "particle", "--out", "z.npz")
     assert done.code == 0, done.err
     assert package.read_z("z.npz", level="particle").z.shape[1] == 16

@@ -115,7 +115,7 @@ def test_the_rows_of_a_z_file_are_the_selected_jets_with_the_keys_of_the_file(wr
 
     path = write_jetclass(entries=100, edit=with_bad_jets)
     torch.manual_seed(0)
-    save_model(Model(Encoder(ModelSettings(size="tiny")), facts={"method": "mae"}), tmp_path / "model")
+    save_model(Model(Encoder(ModelSettings(size="tiny", blocks=1)), facts={"method": "mae"}), tmp_path / "model")
     data = settings_for(path, bad_jets="skip")
     summary = embed(tmp_path / "model", data.sources, tmp_path / "z.parquet", data=data, keep=["jet_pt"], batch_size=16)
     z, inside = read_z(tmp_path / "z.parquet"), np.flatnonzero(truth(path))
@@ -156,7 +156,9 @@ def test_a_wrong_selection_is_one_message(write_jetclass, where: str, kind: type
 
 def test_a_run_goes_on_with_its_own_selection_only(write_jetclass, tmp_path: Path) -> None:
     path = write_jetclass(entries=200)
-    short = overridden(["model.size=tiny", "train.steps=2", "train.batch_size=8", "train.validation_jets=10"])
+    short = overridden(
+        ["model.size=tiny", "model.blocks=1", "train.steps=2", "train.batch_size=8", "train.validation_jets=10"]
+    )
 
     def settings(where: str) -> Any:
         return resolve_pretrain("mae", {"data": {"sources": [str(path)], "where": where}}, short)
@@ -178,7 +180,7 @@ def test_inspect_counts_the_jets_outside_of_the_selection(write_jetclass) -> Non
 def test_outputs_of_different_selections_are_not_mixed(write_jetclass, tmp_path: Path) -> None:
     """A finished file and parts of another `--where` are refused; a z file itself is not selected from."""
     data = str(write_jetclass(entries=60))
-    save_model(Model(Encoder(ModelSettings(size="tiny")), facts={"training": {}}), tmp_path / "model")
+    save_model(Model(Encoder(ModelSettings(size="tiny", blocks=1)), facts={"training": {}}), tmp_path / "model")
     options: Any = {"data": data, "keep": ["jet_pt"]}
     out = tmp_path / "z.parquet"
     ssl_jets.embed(tmp_path / "model", out=out, where="jet_pt > 700", resume=True, **options)
@@ -228,7 +230,7 @@ def test_an_event_that_is_no_jets_costs_only_its_own_in_a_selection(tmp_path: Pa
             select()
 
     torch.manual_seed(0)
-    save_model(Model(Encoder(ModelSettings(size="tiny")), facts={"method": "mae"}), tmp_path / "model")
+    save_model(Model(Encoder(ModelSettings(size="tiny", blocks=1)), facts={"method": "mae"}), tmp_path / "model")
     embed(tmp_path / "model", [path], tmp_path / "z.parquet", data=data, keep=["jet_pt"])
     z = read_z(tmp_path / "z.parquet")
     assert np.isfinite(z.columns["jet_pt"]).sum() == expected

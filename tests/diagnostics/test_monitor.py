@@ -22,7 +22,7 @@ from support.small_models import CLASSES, tiny_encoder
 
 
 def test_a_look_is_the_same_twice_and_disturbs_nothing(batch: Jets) -> None:
-    method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch))
+    method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch, blocks=1))
     monitor = Monitor(batch, 16, len(CLASSES))
     torch.manual_seed(3)
     generator = torch.get_rng_state()
@@ -37,7 +37,7 @@ def test_a_look_is_the_same_twice_and_disturbs_nothing(batch: Jets) -> None:
 
 
 def test_the_loss_is_that_of_all_held_out_jets_whatever_the_batch_size(batch: Jets) -> None:
-    method = Supervised(Supervised.Config(), tiny_encoder(batch), CLASSES)
+    method = Supervised(Supervised.Config(), tiny_encoder(batch, blocks=1), CLASSES)
     expected = {name: float(value.detach()) for name, value in method(batch, 0.0).items()}
     for batch_size in (5, 64, 1000):
         looks = Monitor(batch, batch_size, len(CLASSES)).validate(method, 0.0).metrics
@@ -47,7 +47,7 @@ def test_the_loss_is_that_of_all_held_out_jets_whatever_the_batch_size(batch: Je
 
 def test_the_loss_of_weighted_jets_is_their_weighted_mean_whatever_the_batch_size(batch: Jets) -> None:
     jets = replace(batch, weights=torch.where(torch.arange(len(batch)) < 8, 100.0, 0.01))
-    method = Supervised(Supervised.Config(), tiny_encoder(batch), CLASSES)
+    method = Supervised(Supervised.Config(), tiny_encoder(batch, blocks=1), CLASSES)
     with torch.no_grad():
         for parameter in method.tasks.head.parameters():  # losses that differ between jets
             parameter.mul_(30)
@@ -73,7 +73,7 @@ def test_every_held_out_number_is_the_mean_over_the_jets_that_have_it(
     jets.jet["jet_sdmass"][3:9] = torch.nan
     jets.jet["jet_sdmass"][0] = torch.nan
     jets = replace(jets, weights=torch.linspace(0.2, 3, 13))
-    method = cls(cls.Config(**settings), tiny_encoder(batch), CLASSES)
+    method = cls(cls.Config(**settings), tiny_encoder(batch, blocks=1), CLASSES)
     method.prepare([batch])
     method.eval()
     if method.weights.log_sigma is not None:
@@ -92,7 +92,7 @@ def test_a_validation_computes_a_loss_and_a_z_once(
     monkeypatch.setattr("ssl_jets.diagnostics.monitor.CHECK_JETS", 32)
     monitor = Monitor(batch, batch_size, len(CLASSES))
     assert len(batch) == 64 != CHECK_JETS
-    method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch))
+    method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch, blocks=1))
     jets = {"loss": 0, "encoder": 0}
     means = method.means
     monkeypatch.setattr(
@@ -121,7 +121,7 @@ def test_the_probe_has_all_classes_of_a_file_that_is_ordered_by_class(sample_jet
 
 
 def test_jets_without_labels_are_not_probed(batch: Jets) -> None:
-    method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch))
+    method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch, blocks=1))
     bare = replace(batch, labels=torch.full((len(batch),), -1))
     assert "probe_accuracy" not in Monitor(bare, 64, 0).validate(method, 0.0).metrics
     assert 0 <= Monitor(batch, 64, len(CLASSES)).validate(method, 0.0).metrics["probe_accuracy"] <= 1

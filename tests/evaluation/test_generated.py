@@ -159,7 +159,6 @@ def test_observables_are_computed_from_the_columns_that_both_sides_have(folder: 
         assert result.two_sample_test.auc.value == pytest.approx(results[1].two_sample_test.auc.value, abs=0.01)
 
 
-@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize("particles", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_jets_of_few_particles_have_no_histogram_of_ratios_that_they_lack(
     folder: Path, tmp_path: Path, particles: int

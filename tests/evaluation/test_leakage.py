@@ -23,7 +23,8 @@ from support.overridden import overridden
 
 JETS = 400
 QUICK = [
-    "model.size=tiny", "train.precision=32-true", "train.steps=2", "train.batch_size=16", "train.validation_jets=40",
+    "model.size=tiny", "model.blocks=1", "train.precision=32-true", "train.steps=2", "train.batch_size=16",
+    "train.validation_jets=40",
 ]  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from ssl_jets.report.sections.classification import rejection_table
 from support.measured import check_intervals
 
 NAMES = ("QCD", "a", "b", "c", "Tbl")
-many = settings(max_examples=40, deadline=None, derandomize=True)
+many = settings(max_examples=20, deadline=None, derandomize=True)
 
 
 def weights_of(kind: str, jets: int, rng: np.random.Generator) -> np.ndarray | None:

@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from torch import Tensor
 
 from ssl_jets import __version__, api
 from ssl_jets.config import FeatureSettings, ModelSettings
@@ -20,6 +21,7 @@ from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.exporting import exporter as verb
 from ssl_jets.exporting import parity
 from ssl_jets.exporting.graph import ExportedModel, build_graph, metadata_of
+from ssl_jets.exporting.padded import PaddedEncoder
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.model import Model
 from ssl_jets.nn.encoder import Encoder
@@ -192,7 +194,32 @@ def test_a_model_trained_without_a_column_has_no_input_for_it(exported: Exported
 EIGHT = ("pt", "deta", "dphi", "energy", "charge", "kind", "d0", "d0err")
 
 
-@pytest.mark.parametrize("columns", [COLUMNS[:3], pytest.param(EIGHT, marks=pytest.mark.slow)], ids=len)
+class Embedding(torch.nn.Module):
+    """The part of a padded encoder that reads the columns."""
+
+    def __init__(self, encoder: PaddedEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, particles: Tensor) -> Tensor:
+        return self.encoder._embedded(particles)
+
+
+@torch.no_grad()
+def test_columns_that_are_no_inputs_leave_the_numbers_of_jets_and_particles_free(batch: Jets) -> None:
+    """The slow test exports the whole graph."""
+    encoder = tiny_encoder(batch, blocks=1).eval()
+    encoder.missing.normal_()
+    module = Embedding(PaddedEncoder(encoder, COLUMNS[:3]))
+    free = {0: torch.export.Dim("jet"), 1: torch.export.Dim("particle")}
+    graph = torch.export.export(module, (torch.ones(2, 3, 3),), dynamic_shapes=(free,)).module()
+    for jets, particles in ((1, 1), (3, 7), (2, 300)):
+        table = torch.rand(jets, particles, 3) + 0.1
+        torch.testing.assert_close(graph(table), module(table))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", [COLUMNS[:3], EIGHT], ids=len)
 def test_a_graph_without_inputs_for_some_columns_takes_any_number_of_jets(
     sample_jets: Jets, columns: tuple[str, ...]
 ) -> None:

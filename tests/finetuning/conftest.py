@@ -22,6 +22,6 @@ def class_files(tmp_path_factory: pytest.TempPathFactory) -> list[JetFile]:
 @pytest.fixture(scope="session")
 def pretrained(sample_files: list[JetFile], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An autoencoder pretrained on the files 0 and 1, a fifth of which it held out with seed 7."""
-    layer = overridden(QUICK, "model.size=tiny", "data.validation_fraction=0.2", "data.split_seed=7")
+    layer = overridden(QUICK, "model.size=tiny", "model.blocks=2", "data.validation_fraction=0.2", "data.split_seed=7")
     settings = resolve_pretrain("mae", sources(sample_files[:2]), layer)
     return pretrain(settings, tmp_path_factory.mktemp("pretrained") / "mae")

@@ -246,7 +246,7 @@ def test_a_dry_run_takes_steps_and_says_what_they_cost(
     assert cost.seconds > 0
     assert cost.peak > 10**8
     heads = 64 * 10 + 10
-    factors = 8 * 4 * ((64 + 192) + (64 + 64) + (64 + 256) + (256 + 64))
+    factors = 8 * 2 * ((64 + 192) + (64 + 64) + (64 + 256) + (256 + 64))
     assert cost.learning == heads + (factors + 128 if mode == "lora" else 0)
 
 

@@ -84,12 +84,12 @@ def test_weights_are_pulled_to_pretrained_ones_and_never_to_random_ones(begun: B
     assert "l2_sp" not in begun("method.mode=scratch", "method.l2_sp=0.1").terms
 
 
-@pytest.mark.parametrize("blocks", [1, 3])
+@pytest.mark.parametrize("blocks", [1, 2])
 def test_last_blocks_trains_the_last_blocks_norm_and_head(begun: Begin, batch: Jets, blocks: int) -> None:
     objective = begun("method.mode=last-blocks", f"method.blocks={blocks}")
     learning = (
         "encoder.transformer.norm",
-        *(f"encoder.transformer.blocks.{number}." for number in range(4 - blocks, 4)),
+        *(f"encoder.transformer.blocks.{number}." for number in range(2 - blocks, 2)),
     )
     expected = HEADS | {name for name, _ in objective.named_parameters() if name.startswith(learning)}
     assert gradients(objective, batch) == expected
@@ -97,8 +97,8 @@ def test_last_blocks_trains_the_last_blocks_norm_and_head(begun: Begin, batch: J
 
 def test_last_refuses_more_blocks_than_there_are(begun: Begin) -> None:
     with pytest.raises(UsageError, match="fewer blocks") as caught:
-        begun("method.mode=last-blocks", "method.blocks=5")
-    assert caught.value.allowed == ["1 to 4"]
+        begun("method.mode=last-blocks", "method.blocks=3")
+    assert caught.value.allowed == ["1 to 2"]
 
 
 @pytest.mark.parametrize("more", [(), ("method.lora.dora=true",), ("method.lora.targets=[qkv]", "method.lora.rank=3")])
@@ -163,7 +163,7 @@ def test_every_parameter_is_in_one_group_with_the_rate_of_its_layer(begun: Begin
         for parameter in group["params"]:
             assert part_of(names[id(parameter)], objective.lr_multipliers(0.0)) == group["part"]
     parts = {names[id(p)]: group["part"] for group in groups for p in group["params"]}
-    assert parts["encoder.transformer.blocks.2.qkv.bias"] == "encoder.transformer.blocks.2."
+    assert parts["encoder.transformer.blocks.1.qkv.bias"] == "encoder.transformer.blocks.1."
     assert parts["encoder.embed.0.weight"] == "encoder."
     assert parts["tasks.head.layers.0.weight"] == ""
 
@@ -175,8 +175,8 @@ def test_frozen_blocks_do_not_move_before_they_are_unfrozen(
     after = load_model(finetune(settings_of(pretrained, class_files[:2], *more), tmp_path / "r")).encoder
     before = load_model(pretrained).encoder.state_dict()
     changed = {name for name, value in after.state_dict().items() if not torch.equal(value, before[name])}
-    # Of 5 layers, the upper two have joined when half of the steps are done.
-    assert {name.split(".")[2] for name in changed if "blocks" in name} == {"2", "3"}
+    # Of 3 layers, the upper one has joined when half of the steps are done.
+    assert {name.split(".")[2] for name in changed if "blocks" in name} == {"1"}
     assert not any(name.startswith(("embed", "extra")) for name in changed)
 
 
@@ -287,7 +287,8 @@ def test_a_teacher_without_heads_has_a_student_of_its_z_that_reads_no_labels(
     before = objective(batch, 0.5)
     assert torch.equal(before["loss"], objective(unlabelled, 0.5)["loss"])
     assert torch.equal(before["loss"], before["loss_teacher"])
-    take_steps(objective, unlabelled, 40, lr=3e-3)
+    for _ in range(2):  # the optimizer starts again
+        take_steps(objective, unlabelled, 20, lr=3e-3)
     assert objective(batch, 0.5)["loss"].item() < before["loss"].item() / 2
     with torch.no_grad():  # the z of another jet is not taught
         z = objective.encoder(batch).z.roll(1, 0)

@@ -31,7 +31,7 @@ COLLECTIONS = {
     "SV": CollectionSettings(features=VERTEX, most=16),
     "train": CollectionSettings(features=LEPTON, most=2),  # a name that no module could have
 }
-MODEL = ModelSettings(size="tiny", blocks=2, inputs=("columns", "SV", "train"), collections=COLLECTIONS)
+MODEL = ModelSettings(size="tiny", blocks=1, inputs=("columns", "SV", "train"), collections=COLLECTIONS)
 SEES = {"supervised", "semi_supervised", "mae", "jepa", "bottleneck_mae", "diffusion_mae", "masked_tokens"}
 LENGTHS = [5, 9, 12, 3, 20, 7, 1, 30]
 
@@ -158,7 +158,7 @@ def test_a_missing_collection_is_not_an_empty_one(jets: Jets) -> None:
 
 
 def test_an_encoder_without_collections_is_the_same_to_the_last_bit(jets: Jets) -> None:
-    plain = ModelSettings(size="tiny", blocks=2)
+    plain = ModelSettings(size="tiny", blocks=1)
     encoder = encoder_of(jets, plain).eval()
     assert encoder.collections is None
     assert torch.equal(encoder(jets).z, encoder(jets.without(["SV", "train"])).z)

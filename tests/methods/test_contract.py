@@ -24,7 +24,7 @@ from ssl_jets.training import state
 from support import two_ranks
 from support.content_masks import chance_by_content
 from support.ranks import all_ranks
-from support.small_models import CLASSES, build_method, shuffle_particles, tiny_encoder
+from support.small_models import CLASSES, build_method, few_particles, shuffle_particles, tiny_encoder
 
 WITHOUT_GRADIENT = {"encoder.missing"}
 """Parameters whose gradient is zero while no column is missing."""
@@ -33,7 +33,7 @@ every_method = pytest.mark.parametrize("name", methods.names())
 
 
 def build(name: str, jets: Jets, seed: int = 1, **settings: Any) -> Method:
-    return build_method(name, jets, seed, blocks=2, **settings)
+    return build_method(name, jets, seed, blocks=1, **settings)
 
 
 def settings_of(
@@ -61,8 +61,8 @@ def test_settings_described_without_torch_equal_the_settings(name: str) -> None:
 
 @pytest.fixture
 def batch(sample_jets: Jets) -> Jets:
-    """16 real jets of all classes, with labels and jet columns."""
-    return sample_jets.select(torch.arange(16))
+    """16 real jets of all classes with few particles, with labels and jet columns."""
+    return few_particles(sample_jets.select(torch.arange(16)))
 
 
 def loss_of(method: Method, jets: Jets, seed: int = 0, progress: float = 0.5) -> Tensor:
@@ -266,7 +266,9 @@ def without_some_labels(jets: Jets) -> Jets:
 @pytest.fixture(scope="module")
 def joined(sample_jets: Jets) -> list[Jets]:
     """The batches of all ranks together."""
-    return [without_some_labels(sample_jets.select(torch.arange(start, start + 16))) for start in (0, 16)]
+    return [
+        without_some_labels(few_particles(sample_jets.select(torch.arange(start, start + 16)))) for start in (0, 16)
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ FEATURES = {
 }
 CONTEXT = {"jet_pt": FeatureSettings(unit="GeV", transform="log"), "origin": FeatureSettings(categories=("pp", "ee"))}
 MODEL = ModelSettings(
-    size="tiny", blocks=2, inputs=("columns", *FEATURES, *CONTEXT), features=FEATURES, context=CONTEXT
+    size="tiny", blocks=1, inputs=("columns", *FEATURES, *CONTEXT), features=FEATURES, context=CONTEXT
 )
 SEES = {"supervised", "semi_supervised"}
 PREDICTS = {"mae", "tokenizer", "diffusion_ae", "diffusion_mae", "semi_supervised"}

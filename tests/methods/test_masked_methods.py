@@ -41,8 +41,8 @@ def test_jets_of_one_particle_have_nothing_to_predict(name: str) -> None:
 )
 def learned(request: pytest.FixtureRequest) -> tuple[Method, Jets, Tensor, float]:
     """A method trained on one batch with one mask: method, jets, mask, and last loss over the first."""
-    jets = made_jets([4, 9, 6, 10, 3, 8, 7, 5] * 2)
-    method = build_method(request.param, jets, blocks=2)
+    jets = made_jets([4, 8, 6, 10] * 4)
+    method = build_method(request.param, jets, blocks=1)
     method.fit_statistics([jets])
     with pytest.MonkeyPatch.context() as patch:
         hidden = fix_mask(patch, jets)

@@ -45,7 +45,7 @@ ALL_BUT_PLACE = ("energy", "charge", "kind", *TRACKS)
 every = pytest.mark.parametrize("augmentation", AUGMENTATIONS, ids=lambda augmentation: augmentation.__name__)
 lengths_of_jets = st.lists(st.integers(1, 25), min_size=1, max_size=6)
 jets_to_draw = st.builds(made_jets, lengths_of_jets, st.integers(0, 1000))
-plain = settings(deadline=None, max_examples=15, derandomize=True)
+plain = settings(deadline=None, max_examples=8, derandomize=True)
 
 
 def one_by_one(jets: Jets) -> list[dict[str, Tensor]]:

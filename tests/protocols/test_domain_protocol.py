@@ -31,7 +31,7 @@ SMALL = {
         "size": "tiny", "pretrain_steps": 2, "steps": 2, "batch_size": 16, "test_jets": 100, "seeds": 2,
         "adapt": ["none", "coral"],
     },
-    "pretraining": {"train": {"validation_jets": 20}},
+    "pretraining": {"model": {"blocks": 1}, "train": {"validation_jets": 20}},
     "finetuning": {"train": {"validation_jets": 20}},
 }  # fmt: skip
 

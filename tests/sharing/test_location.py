@@ -29,7 +29,7 @@ def saved(tmp_path: Path) -> tuple[Path, str]:
     """A model folder, and the hash of its weights."""
     torch.manual_seed(0)
     folder = tmp_path / "site" / "model"
-    return folder, save_model(Model(Encoder(ModelSettings(size="tiny")), facts={"method": "mae"}), folder)
+    return folder, save_model(Model(Encoder(ModelSettings(size="tiny", blocks=1)), facts={"method": "mae"}), folder)
 
 
 @pytest.fixture

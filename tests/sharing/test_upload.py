@@ -96,7 +96,7 @@ def _init_with(address: str) -> Any:
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
-    save_model(Model(Encoder(ModelSettings(size="tiny"))), folder / "model")
+    save_model(Model(Encoder(ModelSettings(size="tiny", blocks=1))), folder / "model")
     (folder / "model" / "README.md").write_text("# card\n", encoding="utf-8")
     (folder / "log.txt").write_text("private\n", encoding="utf-8")
     return folder

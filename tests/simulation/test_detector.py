@@ -25,7 +25,7 @@ def helix(px: float, py: float, pz: float, at: tuple[float, float, float], charg
 def on_circle(track: Helices, turn: float) -> tuple[float, float, float]:
     """Point after a turn, by integration of the equation of motion in small steps."""
     (x, y, z), (px, py, pz) = track.vertex[0], track.momentum[0]
-    pt, radius, steps = np.hypot(px, py), track.radius[0], 20000
+    pt, radius, steps = np.hypot(px, py), track.radius[0], 2000
     phi = np.arctan2(py, px)
     for _ in range(steps):
         phi -= track.charge[0] * turn / steps / 2

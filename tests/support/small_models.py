@@ -44,6 +44,14 @@ def shuffle_particles(jets: Jets, seed: int = 0) -> tuple[Jets, Tensor]:
     return replace(jets, particles=jets.particles[index]), index
 
 
+def few_particles(jets: Jets) -> Jets:
+    """The 8, 12, 16 or 20 hardest particles of each jet, in turn.
+
+    Attention runs over jets of equal length: networks on real jets, whose lengths all differ, take three times as long.
+    """
+    return jets.keep(jets.rank_by_pt() < 8 + 4 * (jets.jet_of_particle % 4))
+
+
 def without_columns(jets: Jets, *names: str) -> Jets:
     """The jets as a format would give them that lacks these particle columns."""
     kept = [position for position, name in enumerate(jets.columns) if name not in names]

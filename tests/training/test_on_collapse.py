@@ -51,11 +51,11 @@ def lines(run: TrainingRun, *kinds: str) -> list[dict[str, Any]]:
 
 
 def shrinking(jets: Jets) -> Shrinking:
-    return Shrinking(MethodSettings(), tiny_encoder(jets, blocks=2))
+    return Shrinking(MethodSettings(), tiny_encoder(jets, blocks=1))
 
 
 def mae(jets: Jets) -> MaskedAutoencoder:
-    return MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(jets, blocks=2))
+    return MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(jets, blocks=1))
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_projections_that_become_alike_are_reported_whatever_z_does(jets: Jets, 
     for method in (SimCLR, Alike):
         monitor = Monitor(held_out, 64, len(CLASSES))
         settings = method.Config(projector_layers=1, observables_weight=0)
-        made = method(settings, tiny_encoder(jets, blocks=2))
+        made = method(settings, tiny_encoder(jets, blocks=1))
         run = train(made, jets, tmp_path / method.__name__, monitor, validate_every=80, lr=5e-3, steps=20)
         found[method] = lines(run, "check", "validation")
     assert not any("collapse" in line for line in found[SimCLR])
@@ -112,7 +112,7 @@ def test_projections_that_become_alike_are_reported_whatever_z_does(jets: Jets, 
 
 
 def test_a_decoder_that_ignores_z_is_reported_but_in_the_first_steps(jets: Jets, held_out: Jets) -> None:
-    method = DeafDecoder(DeafDecoder.Config(), tiny_encoder(jets, blocks=2))
+    method = DeafDecoder(DeafDecoder.Config(), tiny_encoder(jets, blocks=1))
     monitor = Monitor(held_out, 64, len(CLASSES))
     validation = monitor.validate(method, 0.1)
     assert [verdict.name for verdict in validation.verdicts] == ["uninformative"]
@@ -152,7 +152,7 @@ def test_swapped_z_gives_every_jet_the_z_of_another_and_puts_all_back(batch: Jet
 def test_a_teacher_that_stands_still_is_reported_until_it_may(
     jets: Jets, held_out: Jets, momentum: float, expected: list[str]
 ) -> None:
-    method, monitor = Taught(tiny_encoder(jets, blocks=2), momentum), Monitor(held_out, 64, 0)
+    method, monitor = Taught(tiny_encoder(jets, blocks=1), momentum), Monitor(held_out, 64, 0)
     optimizer = torch.optim.AdamW(method.parameters(), lr=1e-3)
 
     def step() -> None:
@@ -172,7 +172,7 @@ def test_a_teacher_that_stands_still_is_reported_until_it_may(
 
 
 def test_a_look_goes_on_from_its_state(jets: Jets, held_out: Jets) -> None:
-    method = Taught(tiny_encoder(jets, blocks=2), 1.0)
+    method = Taught(tiny_encoder(jets, blocks=1), 1.0)
     first, second = (Monitor(held_out, 64, 0) for _ in range(2))
     first.check(method, 0.1)
     second.load_state_dict(first.state_dict())

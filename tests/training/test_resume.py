@@ -30,7 +30,7 @@ from support.overridden import last_of, overridden
 
 TIMES = {"seconds", "jets_per_second", "data_wait"}
 SETTINGS = [
-    "model.size=tiny", "model.blocks=2", "train.precision=32-true", "train.steps=8", "train.batch_size=8",
+    "model.size=tiny", "model.blocks=1", "train.precision=32-true", "train.steps=8", "train.batch_size=8",
     "train.log_every=1", "train.validate_every=4", "train.validation_jets=20", "data.buffer=40", "train.seed=3",
 ]  # fmt: skip
 """Batches of 8 from buffers of 40 jets: after 7 steps the run stops inside the second buffer."""

@@ -33,8 +33,9 @@ Write = Callable[..., Path]
 PROGRAM = on_ranks.__file__
 BATCH = 8
 SETTINGS = [
-    "model.size=tiny", "train.precision=32-true", "train.epochs=1", f"train.batch_size={BATCH}", "train.log_every=1",
-    "train.validate_every=1000", "train.validation_jets=20", "data.buffer=40", "train.checkpoint_minutes=0",
+    "model.size=tiny", "model.blocks=1", "train.precision=32-true", "train.epochs=1", f"train.batch_size={BATCH}",
+    "train.log_every=1", "train.validate_every=1000", "train.validation_jets=20", "data.buffer=40",
+    "train.checkpoint_minutes=0",
 ]  # fmt: skip
 """A checkpoint after every step; some windows of 40 jets for each process."""
 

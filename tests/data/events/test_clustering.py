@@ -168,7 +168,7 @@ def test_pieces_chunks_and_streams_give_the_same_jets(path: Path, monkeypatch: p
 
 def test_embed_and_inspect_know_the_jets(path: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    save_model(Model(Encoder(ModelSettings(size="tiny")), facts={"method": "mae"}), tmp_path / "model")
+    save_model(Model(Encoder(ModelSettings(size="tiny", blocks=1)), facts={"method": "mae"}), tmp_path / "model")
     done = embed(tmp_path / "model", [str(path)], tmp_path / "z.h5", keep=["jet_pt"], log=lambda _: None)
     table = read_z(done.path)
     assert np.stack([table.columns["source_entry"], table.columns["source_jet"]], 1).tolist() == [

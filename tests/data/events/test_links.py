@@ -52,7 +52,7 @@ def counts(events: list[Event]) -> tuple[Array, Array]:
 
 
 @given(events(), st.randoms(use_true_random=False))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 def test_a_table_in_any_order_gives_each_jet_its_particles(events: list[Event], random: Any) -> None:
     rows, jet, particle = [], [], []
     for _, jets in events:
@@ -70,7 +70,7 @@ def test_a_table_in_any_order_gives_each_jet_its_particles(events: list[Event], 
 
 
 @given(events(), st.randoms(use_true_random=False))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 def test_references_are_resolved_within_their_event_whatever_their_high_byte(events: list[Event], random: Any) -> None:
     identity, reference, lengths = [], [], []
     for particles, jets in events:
@@ -90,7 +90,7 @@ def test_references_are_resolved_within_their_event_whatever_their_high_byte(eve
 
 
 @given(events(), st.integers(0, 3))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 def test_ranges_of_a_list_give_each_jet_its_particles(events: list[Event], gap: int) -> None:
     rows, begin, end, particle = [], [], [], []
     for _, jets in events:

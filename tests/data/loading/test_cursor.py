@@ -52,7 +52,7 @@ def take(stream: TrainStream, jets: int) -> list[Seen]:
 files_of = st.builds(made_up_files, st.lists(st.integers(8, 40), min_size=1, max_size=4), st.integers(1, 30))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     files=files_of,
     buffer=st.integers(5, 90),
@@ -99,7 +99,7 @@ def test_every_jet_comes_once_an_epoch_however_often_the_number_of_ranks_changes
     assert max(seen.values()) == 1
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     files=files_of,
     buffer=st.integers(5, 90),
@@ -141,7 +141,7 @@ def test_a_stream_killed_anywhere_and_resumed_gives_the_jets_of_one_that_was_not
     assert counted["bad"] <= left_out["bad"]  # less, where nothing was taken after the last kill
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(files=files_of, buffer=st.integers(5, 90), worlds=st.tuples(st.integers(1, 4), st.integers(1, 4)))
 def test_after_a_change_of_ranks_their_shares_are_about_equal(
     files: list[JetFile], buffer: int, worlds: tuple[int, int]

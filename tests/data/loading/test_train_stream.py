@@ -121,7 +121,7 @@ def test_the_ranks_together_have_every_jet_once(files: list[JetFile], world: int
     assert sorted(seen) == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 300), min_size=1, max_size=5),
     cluster=st.integers(1, 120),
@@ -161,7 +161,8 @@ def test_each_window_of_each_rank_is_of_equal_size_and_mixture(
 
 def test_a_batch_of_the_sample_has_all_ten_classes(sample_files: list[JetFile]) -> None:
     train, _ = split(sample_files, 0.1, 0)
-    with TrainStream(sample_files, train, batch_size=256, buffer=3000, seed=0) as stream:
+    options: Any = {"batch_size": 256, "buffer": 3000, "seed": 0, "request": Request(columns=("pt",))}
+    with TrainStream(sample_files, train, **options) as stream:
         for _ in range(5):
             labels = next(stream).labels
             assert labels is not None
