@@ -130,7 +130,8 @@ def test_a_pair_bias_with_collections_is_refused_wherever_the_settings_are_made(
 def test_the_domain_protocol_reads_the_columns_that_the_model_was_trained_with(sample_jets: Jets) -> None:
     jets = sample_jets.select(torch.arange(8))
     model = Model(Encoder(ModelSettings(size="tiny")), facts={"training": {"columns": list(READ)}})
-    both = SimpleNamespace(simulation=lambda facts: (jets, None), target=lambda facts: (jets, None))
+    sides = {name: lambda facts: (jets, None) for name in ("simulation", "target")}
+    both = SimpleNamespace(**sides, observables=lambda facts: ())
     trainings: Any = SimpleNamespace(jets=both, settings=SimpleNamespace(trees=False), device=torch.device("cpu"))
     z = _Measurement(trainings, model, model.facts["training"]).sides["target"][0]
     np.testing.assert_array_equal(z.numpy(), model.embed(jets))
