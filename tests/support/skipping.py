@@ -30,7 +30,7 @@ def main(how: str, folder: Path) -> None:
     stream = BadAt(jets, 8, *([2] if rank == 1 else []))
     done = fit(method, stream, run, settings, fabric=fabric, file_names=[f"rank{rank}.root"] * 10)
     total = sum(float(value.double().abs().sum()) for value in method.state_dict().values())
-    print(rank, done.skipped_steps, total, flush=True)
+    print(f"{rank} {done.skipped_steps} {total}\n", end="", flush=True)  # one write, since two ranks share stdout
 
 
 if __name__ == "__main__":
