@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from ssl_jets.jets import Jets
 from ssl_jets.model import embed_jets, encode
@@ -187,3 +188,14 @@ def test_gradients_can_be_computed_from_z_of_threads(many_threads: None) -> None
     weight = torch.ones(encoder.dim, requires_grad=True)
     (encoded[0][1].z @ weight).sum().backward()
     assert weight.grad is not None
+
+
+def test_a_fit_of_trees_has_one_thread_and_the_others_their_number() -> None:
+    def counted() -> set[int]:
+        return {int(pool["num_threads"]) for pool in threadpool_info() if pool["user_api"] == "openmp"}
+
+    with threadpool_limits(2, user_api="openmp"):
+        before = counted()
+        assert before == {2}
+        assert threads.with_one_thread(counted)() == {1}
+        assert counted() == before

@@ -27,6 +27,7 @@ from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_of, accu
 from ssl_jets.evaluation.metrics.roc import curves, ranked
 from ssl_jets.evaluation.probes.classes import Labelled, readable, standardize, to_fit_with
 from ssl_jets.protocols.anomaly_result import CwolaDraw, DistanceScore, DistanceScores
+from ssl_jets.runtime.threads import with_one_thread
 
 PENALTY = 0.01
 """Inverse strength of the L2 penalty of the linear classifier of CWoLa, against overfitting to few signal jets."""
@@ -98,6 +99,7 @@ def separation(
     return auc, curves(pair, bootstrap, "signal", "background")[1].improvement
 
 
+@with_one_thread
 def cwola(
     fit: Labelled, test: Labelled, signal: int, background: int, count: int, *, trees: bool, seed: int
 ) -> CwolaDraw:

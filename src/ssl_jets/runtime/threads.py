@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ssl_jets.runtime.control_groups import control_groups
 from ssl_jets.runtime.launcher import join
@@ -28,6 +29,7 @@ MAX_BATCHES_AT_ONCE = 16
 
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
+Parameters = ParamSpec("Parameters")
 
 
 def wait_passively() -> None:
@@ -61,6 +63,22 @@ def allowed_threads() -> int:
 
     threads = torch.get_num_threads()
     return threads if os.environ.get("OMP_NUM_THREADS") else min(threads, allowed_cores())
+
+
+def with_one_thread(function: Callable[Parameters, OutT]) -> Callable[Parameters, OutT]:
+    """Decorate a fit of boosted trees to use one OpenMP thread.
+
+    It has so many short parallel sections that two threads, which sleep at each barrier, take several times as long.
+    """
+
+    @wraps(function)
+    def limited(*args: Parameters.args, **kwargs: Parameters.kwargs) -> OutT:
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(1, user_api="openmp"):
+            return function(*args, **kwargs)
+
+    return limited
 
 
 def map_in_order(

@@ -21,6 +21,7 @@ from ssl_jets.arrays import Array
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, relative
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_of, accuracy_and_auc_rows, largest_class
 from ssl_jets.evaluation.probes.results import COLUMNS, TREES, ProbeResult
+from ssl_jets.runtime.threads import with_one_thread
 
 LINEAR_C = 1.0
 """Inverse strength of the L2 penalty of the linear probe, in scikit-learn's convention."""
@@ -140,6 +141,7 @@ def tree_probe(fit: Labelled, test: Labelled, *, of: str = COLUMNS, seed: int = 
     return scored(TREES, of, fit.x.shape, test, probabilities, seed)
 
 
+@with_one_thread
 def fitted_trees(fit: Labelled, classes: int, seed: int) -> Callable[[Array], Array]:
     """Fit boosted trees: from columns `[jet, column]` to probabilities `[jet, class]`."""
     iterations = tree_iterations(len(np.unique(fit.y)))

@@ -24,6 +24,7 @@ from ssl_jets.evaluation.probes.classes import ITERATIONS, readable, standardize
 from ssl_jets.evaluation.probes.observables import observables
 from ssl_jets.evaluation.probes.results import TREES, PhysicsProbe
 from ssl_jets.jets import Jets
+from ssl_jets.runtime.threads import with_one_thread
 
 QUANTITIES = {
     "mass": "GeV",
@@ -124,6 +125,7 @@ def _shared(fit: Side, test: Side) -> list[str]:
     return [name for name in shared if len(defined(fit, name)) and defined(fit, name).std() > 0]
 
 
+@with_one_thread
 def _probe(
     name: str, reader: str, of: str, x_fit: Array, x_test: Array, fit: Side, test: Side, seed: int
 ) -> PhysicsProbe:
