@@ -149,7 +149,7 @@ def _batches(
         done += len(good)
         number += 1
         size = min(BATCH, jets - done) if len(good) else BATCH  # a last jet may be unusable: that is no bad model
-        yield _sorted(good)
+        yield good.by_pt()
         if report is not None:
             report(done, jets)
 
@@ -176,14 +176,6 @@ def _usable(jets: Jets, left_out: Counter[str]) -> Jets:
         if count := int(bad.sum()) - before:
             left_out[reason] += count
     return jets.select(~bad)
-
-
-def _sorted(jets: Jets) -> Jets:
-    """Sort the particles of each jet by falling pt, as in JetClass."""
-    row = jets.offsets[:-1][jets.jet_of_particle] + jets.rank_by_pt()  # [particle]
-    particles = torch.empty_like(jets.particles)
-    particles[row] = jets.particles
-    return replace(jets, particles=particles)
 
 
 def _check_generates(name: str, run: str | Path) -> None:

@@ -199,6 +199,11 @@ class Jets(ShortRepr):
         jets = torch.arange(len(self), device=self.offsets.device)
         return torch.repeat_interleave(jets, self.lengths, output_size=len(self.particles))
 
+    @property
+    def place(self) -> Tensor:
+        """Place of each particle in its jet, from 0, int64 `[particle]`."""
+        return torch.arange(len(self.particles), device=self.offsets.device) - self.offsets[self.jet_of_particle]
+
     def second_view(self) -> Jets:
         """Return the second view of each jet: its partner of a pair, else the jet itself; without labels."""
         return replace(self, jet={}, labels=None, weights=None, source=None) if self.second is None else self.second
@@ -309,9 +314,26 @@ class Jets(ShortRepr):
         rank[order] = torch.arange(len(order), device=order.device) - self.offsets[:-1][self.jet_of_particle]
         return rank
 
+    def by_pt(self) -> Jets:
+        """Return the jets with their particles in falling pt, as in JetClass."""
+        particles = torch.empty_like(self.particles)
+        particles[self.offsets[self.jet_of_particle] + self.rank_by_pt()] = self.particles
+        return replace(self, particles=particles)
+
     def sum(self, values: Tensor) -> Tensor:
         """Sum per-particle `values` `[particle, ...]` over each jet, `[jet, ...]`; zero for an empty jet."""
         return values.new_zeros(len(self), *values.shape[1:]).index_add_(0, self.jet_of_particle, values)
+
+    def sum_before(self, values: Tensor) -> Tensor:
+        """Sum per-particle `values` `[particle, ...]` over the particles before each one, float64 `[particle, ...]`.
+
+        Example:
+            >>> jets = Jets.of([[[5.0, 0, 0], [3.0, 0, 0], [1.0, 0, 0]], [[4.0, 0, 0]]], ("pt", "deta", "dphi"))
+            >>> jets.sum_before(jets.column("pt")).tolist()
+            [0.0, 5.0, 8.0, 0.0]
+        """
+        before = values.double().cumsum(0) - values.double()
+        return before - before[self.offsets[self.jet_of_particle]]
 
     def mean(self, values: Tensor) -> Tensor:
         """Average per-particle `values` `[particle, ...]` over each jet, `[jet, ...]`; zero for an empty jet."""
@@ -334,7 +356,7 @@ class Jets(ShortRepr):
     def to_padded(self, length: int | None = None) -> tuple[Tensor, Tensor]:
         """Return particles `[jet, length, column]`, padded with 0, and the mask of real ones, bool `[jet, length]`."""
         length = max(self.lengths.tolist(), default=0) if length is None else length
-        position = torch.arange(len(self.particles), device=self.offsets.device) - self.offsets[self.jet_of_particle]
+        position = self.place
         fits = position < length
         row, position = self.jet_of_particle[fits], position[fits]
         padded = self.particles.new_zeros(len(self), length, self.particles.shape[1])

@@ -79,22 +79,33 @@ class TimeEmbedding(nn.Module):
 
 
 class VectorFlow(nn.Module):
-    """Velocity field of vectors, an MLP: the prior over z."""
+    """Velocity field of vectors, an MLP: the prior over z, or p(vector | condition).
 
-    def __init__(self, dim: int, width: int) -> None:
+    Args:
+        dim: width of a vector.
+        width: width of the MLP.
+        condition: width of the condition; 0 without one.
+    """
+
+    def __init__(self, dim: int, width: int, condition: int = 0) -> None:
         super().__init__()
         self.dim = dim
         self.data_in = nn.Linear(dim, width)
         self.time = TimeEmbedding(width)
         self.hidden = nn.Linear(width, width)
         self.velocity_out = nn.Linear(width, dim)
-        for layer in (self.data_in, self.hidden, self.velocity_out):
-            init_weights(layer)
+        self.condition_in = nn.Linear(condition, width) if condition else None
+        for layer in (self.data_in, self.hidden, self.velocity_out, self.condition_in):
+            if layer is not None:
+                init_weights(layer)
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Return the velocity `[row, dim]` of x `[row, dim]` at the times t `[row]`."""
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return the velocity `[row, dim]` of x `[row, dim]` at the times t `[row]`, given `[row, condition]`."""
         skip, out, into = precondition(t)
-        hidden = nn.functional.gelu(self.data_in(into * x) + self.time(t))
+        hidden = self.data_in(into * x) + self.time(t)
+        if self.condition_in is not None and condition is not None:
+            hidden = hidden + self.condition_in(condition)
+        hidden = nn.functional.gelu(hidden)
         hidden = nn.functional.gelu(hidden + self.hidden(hidden))
         velocity: Tensor = skip * x + out * self.velocity_out(hidden).float()
         return velocity

@@ -282,8 +282,7 @@ def decode_hidden(
 def _sum_before(jets: Jets, order: Tensor, values: Tensor) -> Tensor:
     """Return the exclusive cumulative sum of `values` over each jet, by rank `order`."""
     # values 5, 1, 3 of one jet in order 2, 0, 1 -> sorted 1, 3, 5; sums before 0, 1, 4; back in place 4, 0, 1
-    index = jets.offsets[:-1][jets.jet_of_particle] + order
-    in_order = torch.empty_like(values, dtype=torch.float64)
-    in_order[index] = values.double()
-    before = in_order.cumsum(0) - in_order
-    return (before - before[jets.offsets[:-1]][jets.jet_of_particle])[index]
+    index = jets.offsets[jets.jet_of_particle] + order
+    in_order = torch.empty_like(values)
+    in_order[index] = values
+    return jets.sum_before(in_order)[index]

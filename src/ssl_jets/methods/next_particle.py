@@ -1,0 +1,119 @@
+"""Next-particle prediction in falling pt, after a prefix that the encoder reads; without tokenizer.
+
+    z            = g(the m hardest particles),      m = 0 for a fraction of the jets, else uniform from 1 to n - 1
+    h_m ... h_n  = causal transformer(start(z), x_{m+1} ... x_{n-1}), with learned positions, and for each particle
+                   pt, mass and number of particles of the jet, and what the particles before leave of them
+    L = mean over jets of mean over i = m + 1 ... n of -ln p(x_i | h_i, x_1 ... x_{i-1})  +  a |A z - observables(x)|
+
+An autoregressive model of jets in falling pt (Finke et al., arXiv:2303.07364, of binned particles; OmniJet-alpha,
+arXiv:2403.05618, of tokens), with continuous particles: p is `ParticleDensity`. Jets are drawn from m = 0, with pt,
+mass and number of particles of a random training jet. With m > 0, as in `next_token`, the prefix reaches the
+predictions through z alone, so that z is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ssl_jets.config import MethodSettings, Recipe, TrainSettings
+from ssl_jets.jets import COLUMNS, Jets, offsets_of
+from ssl_jets.methods._method import Method
+from ssl_jets.nn import random
+from ssl_jets.nn.density import ParticleDensity
+from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.totals import STATE, JetTotals, pt_before_each, totals_of
+from ssl_jets.nn.transformer import Transformer
+
+
+class NextParticle(Method):
+    """Encode the hardest particles, predict the others one by one."""
+
+    class Config(MethodSettings):
+        """Settings of `next_particle`."""
+
+        from_nothing: float = Field(default=0.5, ge=0, le=1)
+        """Fraction of the jets without a prefix (m = 0), as in generation."""
+        observables_weight: float = Field(default=5.0, ge=0)
+        """Weight a of the regression of the whole jet's observables from a linear map of z."""
+        decoder_blocks: int = Field(default=4, ge=1)
+        """Blocks of the causal transformer."""
+        decoder_width: int = Field(default=96, ge=16, multiple_of=16)
+        """Width of the causal transformer; one attention head for every 16."""
+        longest: int = Field(default=128, ge=1)
+        """Number of learned positions by pT rank; softer particles share the last one."""
+        flow_width: int = Field(default=96, ge=8)
+        """Width of the MLP that draws energy and track of a particle."""
+        steps: int = Field(default=12, ge=1)
+        """Integration steps for drawing energy and track; each evaluates the MLP twice."""
+
+    recipe: ClassVar[Recipe] = Recipe(train=TrainSettings(epochs=5, batch_size=128, lr=2e-3))
+    can_generate: ClassVar[bool] = True
+    saves_full_method: ClassVar[bool] = True
+    loss_can_be_negative: ClassVar[bool] = True  # a logarithm of densities
+    cfg: Config
+
+    def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
+        super().__init__(cfg, encoder, labels)
+        width = cfg.decoder_width
+        self.z_in = nn.Linear(encoder.dim, width)
+        self.particles_in = nn.Linear(encoder.width, width)
+        self.state_in = nn.Linear(STATE, width)
+        self.positions = nn.Embedding(cfg.longest + 1, width)
+        nn.init.normal_(self.positions.weight, std=0.02)
+        self.decoder = Transformer(width, cfg.decoder_blocks, max(1, width // 16))
+        self.density = ParticleDensity(width, cfg.flow_width, cfg.steps)
+        self.totals = JetTotals()
+
+    def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
+        """Compute -ln p of kind, pt and direction of each particle after the prefix, and the error of the flow."""
+        jets = jets.by_pt()
+        prefix_lengths = (random.uniform_per_jet(jets) * (jets.lengths - 1)).long() + 1  # [jet], m = 1 ... n - 1
+        without = random.uniform_per_jet(jets) < self.cfg.from_nothing
+        prefix_lengths[without | (jets.lengths == 1)] = 0
+        prefix = jets.place < prefix_lengths[jets.jet_of_particle]  # bool [particle]: the hardest ones
+        totals = totals_of(jets)
+        state, pt_before = self.totals.state(jets, totals), pt_before_each(jets, totals)
+        z = self.encoder(jets.keep(prefix), z_only=True).z
+        rest = jets.keep(~prefix)
+        h = self._decode(z, rest, state[~prefix], jets.place[~prefix])
+        errors = self.density.errors(h, rest, pt_before[~prefix], self.encoder.features)
+        kind, pt, direction, flow = rest.mean(errors).mean(0)
+        parts = {"kind_loss": kind, "pt_loss": pt, "direction_loss": direction, "flow_loss": flow}
+        return {"loss": kind + pt + direction + flow} | {name: part.detach() for name, part in parts.items()}
+
+    def fit_statistics(self, batches: Iterable[Jets]) -> None:
+        """Store the totals of training jets."""
+        self.totals.fit_statistics(batches)
+
+    def _decode(self, z: Tensor, rest: Jets, state: Tensor, place: Tensor) -> Tensor:
+        """Return h of each particle, `[particle, decoder width]`, which knows z and the particles before it."""
+        read = rest.without([name for name in rest.columns if name not in COLUMNS])
+        inputs = self.particles_in(self.encoder.embedded(read)).float().roll(1, 0)  # of the particle before
+        inputs = inputs.index_copy(0, rest.offsets[:-1], self.z_in(z).float())
+        x = inputs + self.positions(place.clamp(max=self.cfg.longest)) + self.state_in(state).float()
+        decoded: Tensor = self.decoder(x, rest.offsets, x.new_empty(len(z), 0, x.shape[1]), causal=True)[1]
+        return decoded
+
+    @torch.no_grad()
+    def generate(self, jets: int) -> Jets:
+        """Draw new jets, particle by particle, with pt, mass and number of particles of random training jets."""
+        totals = self.totals.draw(jets)
+        device, counts = totals.device, totals[:, 2].long()
+        drawn = torch.ones(jets, int(counts.max()), len(COLUMNS), device=device)
+        empty = Jets(drawn[:0, 0, :], torch.zeros(jets + 1, dtype=torch.int64, device=device))
+        z = self.encoder(self.only_learned(empty), z_only=True).z
+        for place in range(drawn.shape[1]):
+            growing = (counts > place).nonzero()[:, 0]
+            offsets = torch.arange(len(growing) + 1, device=device) * (place + 1)
+            some = self.only_learned(Jets(drawn[growing, : place + 1].flatten(0, 1), offsets))
+            h = self._decode(z[growing], some, self.totals.state(some, totals[growing]), some.place)
+            pt_before = pt_before_each(some, totals[growing])[offsets[1:] - 1]
+            drawn[growing, place] = self.density.draw(h, some, pt_before, self.encoder.features)
+        real = torch.arange(drawn.shape[1], device=device) < counts[:, None]
+        return self.only_learned(replace(empty, particles=drawn[real], offsets=offsets_of(counts)))
