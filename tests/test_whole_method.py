@@ -110,7 +110,7 @@ def test_the_settings_of_method_and_part_come_back(batch: Jets, tmp_path: Path) 
     assert again.words.cfg == Words.Config(name="words", size=7)
 
 
-@pytest.mark.parametrize("name", ["tokenizer", "bottleneck_mae", "diffusion_ae", "next_token"])
+@pytest.mark.parametrize("name", ["tokenizer", "bottleneck_mae", "diffusion_ae", "next_token", "next_particle"])
 def test_a_folder_with_the_names_of_earlier_versions_loads(name: str, batch: Jets, tmp_path: Path) -> None:
     method = build_method(name, batch)
     folder = save(method, tmp_path / "run") / "model"

@@ -324,17 +324,6 @@ class Jets(ShortRepr):
         """Sum per-particle `values` `[particle, ...]` over each jet, `[jet, ...]`; zero for an empty jet."""
         return values.new_zeros(len(self), *values.shape[1:]).index_add_(0, self.jet_of_particle, values)
 
-    def sum_before(self, values: Tensor) -> Tensor:
-        """Sum per-particle `values` `[particle, ...]` over the particles before each one, float64 `[particle, ...]`.
-
-        Example:
-            >>> jets = Jets.of([[[5.0, 0, 0], [3.0, 0, 0], [1.0, 0, 0]], [[4.0, 0, 0]]], ("pt", "deta", "dphi"))
-            >>> jets.sum_before(jets.column("pt")).tolist()
-            [0.0, 5.0, 8.0, 0.0]
-        """
-        before = values.double().cumsum(0) - values.double()
-        return before - before[self.offsets[self.jet_of_particle]]
-
     def mean(self, values: Tensor) -> Tensor:
         """Average per-particle `values` `[particle, ...]` over each jet, `[jet, ...]`; zero for an empty jet."""
         return self.sum(values) / self.lengths.clamp(min=1).view(-1, *[1] * (values.dim() - 1))

@@ -25,9 +25,9 @@ from ssl_jets.config import MethodSettings, Recipe, TrainSettings
 from ssl_jets.jets import COLUMNS, Jets, offsets_of
 from ssl_jets.methods._method import Method
 from ssl_jets.nn import random
-from ssl_jets.nn.density import ParticleDensity
+from ssl_jets.nn.autoregressive.density import ParticleDensity
+from ssl_jets.nn.autoregressive.totals import STATE, JetTotals, pt_before_each, totals_of
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.nn.totals import STATE, JetTotals, pt_before_each, totals_of
 from ssl_jets.nn.transformer import Transformer
 
 

@@ -61,7 +61,7 @@ def hide(jets: Jets, strategy: MaskStrategy, ratio: float) -> Tensor:
     owner = jets.jet_of_particle
     if strategy == "pt":
         order = jets.rank_within(random.uniform(jets))
-        before = _sum_before(jets, order, jets.column("pt"))
+        before = sum_before(jets, order, jets.column("pt"))
         total = jets.sum(jets.column("pt"))[owner]
         # pt 50, 30, 20 in this order, ratio 0.6 -> sums before 0, 50, 80 of 100: the first two are hidden.
         below_ratio = (before < ratio * total) & (order < jets.lengths[owner] - 1)
@@ -279,10 +279,11 @@ def decode_hidden(
     return decoded[hidden]
 
 
-def _sum_before(jets: Jets, order: Tensor, values: Tensor) -> Tensor:
-    """Return the exclusive cumulative sum of `values` over each jet, by rank `order`."""
+def sum_before(jets: Jets, order: Tensor, values: Tensor) -> Tensor:
+    """Sum `values` `[particle, ...]` over the particles before each one by `order`, float64 `[particle, ...]`."""
     # values 5, 1, 3 of one jet in order 2, 0, 1 -> sorted 1, 3, 5; sums before 0, 1, 4; back in place 4, 0, 1
-    index = jets.offsets[jets.jet_of_particle] + order
-    in_order = torch.empty_like(values)
-    in_order[index] = values
-    return jets.sum_before(in_order)[index]
+    index = jets.offsets[:-1][jets.jet_of_particle] + order
+    in_order = torch.empty_like(values, dtype=torch.float64)
+    in_order[index] = values.double()
+    before = in_order.cumsum(0) - in_order
+    return (before - before[jets.offsets[:-1]][jets.jet_of_particle])[index]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_jets.jets import Jets
+from ssl_jets.nn.masking import sum_before
 
 STORED = 10_000
 """Training jets whose totals are stored."""
@@ -31,7 +32,7 @@ def pt_before_each(jets: Jets, totals: Tensor) -> Tensor:
 
 
 class JetTotals(nn.Module):
-    """Totals of training jets, from which those of new jets are drawn."""
+    """Stored totals of training jets, to be drawn for new jets."""
 
     stored: Tensor
 
@@ -56,7 +57,7 @@ class JetTotals(nn.Module):
         which is near 0 for a whole jet, and the mass before / total mass.
 
         Args:
-            jets: the jets; a particle does not enter its own state, nor that of one before it.
+            jets: the jets; a particle enters the states of later particles only.
             totals: of the whole jets, `[jet, 3]`.
         """
         log, std = totals.log(), self.stored.log().std(0)
@@ -65,7 +66,8 @@ class JetTotals(nn.Module):
         owner, total = jets.jet_of_particle, totals.double()
         pt, deta, dphi = (jets.column(name).double() for name in ("pt", "deta", "dphi"))
         momenta = [pt * deta.cosh(), pt * dphi.cos(), pt * dphi.sin(), pt * deta.sinh()]
-        before = jets.sum_before(torch.stack([pt, pt * deta, pt * dphi, *momenta], dim=1)).unbind(1)
+        sums = torch.stack([pt, pt * deta, pt * dphi, *momenta], dim=1)
+        before = sum_before(jets, jets.place, sums).unbind(1)
         all_pt, mass, number = total[owner].unbind(1)
         left, number = (1 - before[0] / all_pt).clamp(min=1e-3), (number - jets.place).clamp(min=1)
         mass_before = (before[3].square() - torch.stack(before[4:]).square().sum(0)).clamp(min=0).sqrt()

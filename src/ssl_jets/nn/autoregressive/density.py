@@ -2,8 +2,8 @@
 
     p(particle | h) = p(kind | h) p(pt | kind, h) p(direction | pt, kind, h) p(energy, track | direction, pt, kind, h)
 
-with a vector h that a causal transformer computes from the particles before. Kind and charge are one softmax. pt is at
-most that of the particle before: s = ln(ln(pt_before / pt) + `EQUAL`) is a mixture of logistic distributions. The
+with a vector h that a causal transformer computes from the particles before. Kind and charge are one softmax. No
+particle is harder than the one before: s = ln(ln(pt_before / pt) + `EQUAL`) is a mixture of logistic distributions. The
 direction is a mixture of isotropic normal distributions in (deta, dphi), around every particle before with several
 widths, and around free centres: radiation is collinear, so most particles are near a harder one, at any scale. Energy
 and track come from a flow (`VectorFlow`).
