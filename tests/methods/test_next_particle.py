@@ -110,7 +110,7 @@ def overfitted() -> tuple[NextParticle, Jets, float, float]:
     torch.manual_seed(0)
     method = build(jets)
     losses = [
-        parts["loss"] for parts in learn_by_heart(method, jets.select(torch.arange(4).repeat(8)), steps=300, lr=3e-3)
+        parts["loss"] for parts in learn_by_heart(method, jets.select(torch.arange(4).repeat(8)), steps=500, lr=5e-3)
     ]
     return method.eval(), jets, sum(losses[:5]) / 5, sum(losses[-5:]) / 5
 
@@ -120,7 +120,7 @@ def test_one_batch_can_be_learned_by_heart_and_z_tells_which_jet_it_is(
     overfitted: tuple[NextParticle, Jets, float, float],
 ) -> None:
     method, jets, first, last = overfitted
-    assert last < first - 7
+    assert last < first - 10
     many = jets.select(torch.arange(4).repeat(8))
 
     def loss() -> float:
@@ -129,7 +129,7 @@ def test_one_batch_can_be_learned_by_heart_and_z_tells_which_jet_it_is(
 
     right = loss()
     with shuffled_rows(method.z_in):
-        assert loss() > right + 0.3
+        assert loss() > right + 0.5
 
 
 @pytest.mark.slow
@@ -146,6 +146,5 @@ def test_jets_made_from_nothing_are_those_that_were_learned(
         pt = (one.column("pt") / truth.column("pt")).log().abs()
         errors.append(torch.stack([pt.mean(), (one.particles[:, 1:3] - truth.particles[:, 1:3]).abs().mean()]))
     pt, direction = torch.stack(errors).median(0).values.tolist()
-    print(pt, direction)
-    assert pt < 0.3
-    assert direction < 0.05
+    assert pt < 0.4 * float(jets.column("pt").log().std())
+    assert direction < 0.6 * float(jets.particles[:, 1:3].std())
