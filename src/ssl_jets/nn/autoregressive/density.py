@@ -137,8 +137,10 @@ class ParticleDensity(nn.Module):
         """Compute ln p(deta, dphi) of each particle, `[particle]`."""
         normals, direction = self._normals(context), _directions(jets)
         later, earlier = pairs_before(jets.offsets)
-        key = self.key(h).float()[earlier + 1]  # the next row is the first that knows a particle
-        weight = (normals.queries[later] * key[:, None, :KEY]).sum(2) + key[:, KEY:] + normals.shift[later]
+        key = self.key(h).float()  # the row after a particle is the first that knows it
+        products = _products(normals.queries, key[:, :KEY], jets)
+        product = products[jets.jet_of_particle[later], jets.place[later], :, jets.place[earlier] + 1]  # [pair, width]
+        weight = product + key[earlier + 1, KEY:] + normals.shift[later]
         around = _log_normal(direction[later] - direction[earlier], normals.scale[later])  # [pair, width]
         free = _log_normal(direction - normals.centre, normals.centre_scale)
         return _log_sum(normals.weight + free, weight + around, later) - _log_sum(normals.weight, weight, later)
@@ -218,6 +220,17 @@ def pairs_before(offsets: Tensor) -> tuple[Tensor, Tensor]:
     later = torch.repeat_interleave(index, place)
     earlier = torch.arange(len(later), device=offsets.device) - (place.cumsum(0) - place)[later] + first[later]
     return later, earlier
+
+
+def _products(queries: Tensor, keys: Tensor, jets: Jets) -> Tensor:
+    """Return the products of queries `[particle, width, KEY]` and keys `[particle, KEY]` of each jet.
+
+    They are padded, `[jet, particle, width, particle]`: products of matrices, without a copy of a query for each key.
+    """
+    padded = [Jets(vectors.flatten(1), jets.offsets).to_padded()[0] for vectors in (queries, keys)]
+    rows = padded[0].unflatten(2, queries.shape[1:]).flatten(1, 2)  # [jet, particle * width, KEY]
+    products: Tensor = (rows @ padded[1].mT).unflatten(1, (-1, queries.shape[1]))
+    return products
 
 
 def _directions(jets: Jets) -> Tensor:
