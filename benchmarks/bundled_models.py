@@ -1,11 +1,11 @@
 """What the z of a model is worth against observables, on several tasks with few and with many labels.
 
     OMP_NUM_THREADS=1 python benchmarks/bundled_models.py --models small-ssl RUN --train TRAIN --shifted SHIFTED
-        --quark QUARK --gluon GLUON
+        [--quark QUARK --gluon GLUON]
 
 TRAIN is a folder of labelled jets of the ten classes of JetClass, of which the held-out part is tested on (no model
 may have been trained on it), SHIFTED one of labelled jets of another simulation; QUARK and GLUON are files of these
-processes. Each task is read by logistic regression of z; its baselines are logistic regression and boosted trees on
+processes, and may be left out. Each task is read by logistic regression of z; its baselines are logistic regression and boosted trees on
 observables of the particles (those of `evaluate`). The difference is taken to the better of the two, on the same test
 jets, with its 95 % interval of the bootstrap over jets. The soft-drop mass is regressed by ridge regression of z, by
 trees of observables, and compared by R^2.
@@ -265,11 +265,13 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", required=True)
     parser.add_argument("--train", required=True)
     parser.add_argument("--shifted", required=True)
-    parser.add_argument("--quark", required=True)
-    parser.add_argument("--gluon", required=True)
+    parser.add_argument("--quark")
+    parser.add_argument("--gluon")
     parser.add_argument("--finetune", metavar="FOLDER", type=Path)
     args = parser.parse_args()
-    every = [*tasks(args.train, args.shifted), quarks_and_gluons(args.quark, args.gluon)]
+    every = tasks(args.train, args.shifted)
+    if args.quark and args.gluon:
+        every.append(quarks_and_gluons(args.quark, args.gluon))
     for name in args.models:
         print(f"## {Path(name).name}\n")
         if args.finetune is None:
