@@ -5,10 +5,10 @@
 
 TRAIN is a folder of labelled jets of the ten classes of JetClass, of which the held-out part is tested on (no model
 may have been trained on it), SHIFTED one of labelled jets of another simulation; QUARK and GLUON are files of these
-processes, and may be left out. Each task is read by logistic regression of z; its baselines are logistic regression and boosted trees on
-observables of the particles (those of `evaluate`). The difference is taken to the better of the two, on the same test
-jets, with its 95 % interval of the bootstrap over jets. The soft-drop mass is regressed by ridge regression of z, by
-trees of observables, and compared by R^2.
+processes, and may be left out. Each task is read by logistic regression of z; its baselines are logistic regression and
+boosted trees on observables of the particles (those of `evaluate`). The difference is taken to the better of the two,
+on the same test jets, with its 95 % interval of the bootstrap over jets. The soft-drop mass is regressed by ridge
+regression of z, by trees of observables, and compared by R^2.
 
 With --finetune FOLDER each model is finetuned there instead (mode lora, 90 steps of 64 jets): on 1 % of the labels of
 the ten classes, and on 1,000 labels of each task. Three seeds choose other labels; each pairs the model with the
