@@ -42,7 +42,9 @@ def take(files: list[JetFile], labels: float, seed: int = 0, parts: list[EntryRa
     return found
 
 
-@pytest.mark.parametrize(("labels", "per_class"), [(0.1, 50), (0.01, 5), (30, 10), (3, 1), (0.0001, 1), (1500, 500)])
+@pytest.mark.parametrize(
+    ("labels", "per_class"), [(0.1, 50), (0.01, 5), (0.0112, 6), (30, 10), (3, 1), (0.0001, 1), (1500, 500)]
+)
 def test_every_class_gives_in_proportion_and_at_least_one(files: list[JetFile], labels: float, per_class: int) -> None:
     found = take(files, labels)
     assert Counter(name for name, _ in found) == {file.name: per_class for file in files}
