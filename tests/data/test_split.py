@@ -115,6 +115,8 @@ def test_a_whole_file_is_not_held_out_where_it_is_far_more_than_asked_for() -> N
     files = [jet_file("QCD_0.root", 1000), jet_file("QCD_1.root", 1000)]
     _, held = split(files, 0.1, 0)
     assert [part.entries for part in held] == [100, 100]
+    _, held = split([jet_file("QCD_0.root", 1000), jet_file("QCD_1.root", 10)], 0.1, 0)  # nor far less
+    assert [part.entries for part in held] == [100, 1]
 
 
 def test_another_seed_holds_out_other_entries(sample_files: list[JetFile]) -> None:

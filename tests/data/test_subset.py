@@ -13,7 +13,7 @@ import pytest
 from ssl_jets.data.files import EntryRange, JetFile, open_files, whole
 from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
-from ssl_jets.data.subset import choose_subset
+from ssl_jets.data.subset import _keys, choose_subset
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
 from support.jetclass_files import write_class_files
@@ -42,7 +42,9 @@ def take(files: list[JetFile], labels: float, seed: int = 0, parts: list[EntryRa
     return found
 
 
-@pytest.mark.parametrize(("labels", "per_class"), [(0.1, 50), (0.01, 5), (30, 10), (3, 1), (0.0001, 1), (1500, 500)])
+@pytest.mark.parametrize(
+    ("labels", "per_class"), [(0.1, 50), (0.01, 5), (0.0112, 6), (30, 10), (3, 1), (0.0001, 1), (1500, 500)]
+)
 def test_every_class_gives_in_proportion_and_at_least_one(files: list[JetFile], labels: float, per_class: int) -> None:
     found = take(files, labels)
     assert Counter(name for name, _ in found) == {file.name: per_class for file in files}
@@ -57,6 +59,11 @@ def test_classes_of_other_sizes_give_in_proportion(files: list[JetFile]) -> None
 def test_a_smaller_subset_lies_inside_a_larger_one_of_the_same_seed(files: list[JetFile]) -> None:
     nested = [take(files, labels, seed=3) for labels in (0.01, 30, 0.1, 0.5)]
     assert all(small < large for small, large in pairwise(nested))
+
+
+def test_jets_of_one_entry_are_chosen_apart() -> None:
+    source = np.array([[0, 5, 0], [0, 5, 1], [0, 6, 0], [1, 5, 0]])  # file, entry, number in the entry
+    assert len(set(_keys(source).tolist())) == 4
 
 
 def test_the_seed_makes_the_subset(files: list[JetFile]) -> None:

@@ -135,6 +135,8 @@ def test_the_probe_finds_what_is_linear_in_z_and_nothing_in_noise() -> None:
     telling = noise + 5 * torch.nn.functional.one_hot(labels, 8) * torch.tensor([1000.0] + [1.0] * 7)
     assert ridge_accuracy(telling, labels, fit, 3) > 0.95
     assert ridge_accuracy(noise, labels, fit, 3) < 0.45
+    telling[-1] = 1e12  # a jet to test on has no part in the fit
+    assert ridge_accuracy(telling, labels, fit, 3) > 0.95
 
 
 def test_the_probe_is_tested_on_jets_it_was_not_fitted_on() -> None:

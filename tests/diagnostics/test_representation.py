@@ -104,3 +104,12 @@ def test_distance_is_in_units_of_the_spread_of_the_other() -> None:
     assert float(distance(z, z)) == 0
     assert float(distance(5 * z_of(5000, 8, seed=1), 5 * z)) == pytest.approx(2**0.5, abs=0.03)
     assert float(distance(z + 2, z)) == pytest.approx(2, abs=0.03)
+    assert float(distance(3 * z, z)) == pytest.approx(2, rel=1e-3)
+
+
+def test_views_are_of_the_first_jets_and_pairs_of_jets_from_all_of_an_ordered_sample() -> None:
+    z, view = z_of(400, 4), z_of(50, 4, seed=1)
+    found = representation_statistics(z, view)
+    assert found.alignment == pytest.approx(float(alignment(z[:50], view)))
+    ordered = z + torch.where(torch.arange(400) < 200, 9.0, -9.0).unsqueeze(1)
+    assert float(uniformity(ordered, most=100)) == pytest.approx(float(uniformity(ordered)), rel=0.05)

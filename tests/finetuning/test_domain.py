@@ -222,6 +222,20 @@ def test_weights_of_the_source_are_those_of_z_before_the_finetuning(sample_jets:
     assert float(before[soft].mean()) > float(before[~soft].mean())
 
 
+def test_weights_of_the_source_read_the_inputs_that_the_training_hides(sample_jets: Jets) -> None:
+    jets = few_particles(sample_jets.select(torch.arange(40)))
+    labelled, encoder, found = torch.arange(0, 40, 2), tiny_encoder(jets), []
+    objective = Objective(TaskSettings(), encoder, CLASSES)
+    objective.source_weights = weighing = SourceWeights(ReweightSettings(), encoder)
+    weighing.fit([jets], [harder(jets).without(("charge", "kind"))], seed=0)
+    expected = weighing(jets.select(labelled))
+    weighing.register_forward_hook(lambda module, inputs, weights: found.append(weights))
+    assert jets.labels is not None
+    labels = torch.full((40,), -1).index_copy(0, labelled, jets.labels[labelled])
+    objective(replace(jets, labels=labels), 0.5, hide=1.0)
+    torch.testing.assert_close(found, [expected])
+
+
 def test_source_jets_of_weight_0_have_no_part_in_the_weights(sample_jets: Jets) -> None:
     sample_jets = few_particles(sample_jets.select(torch.arange(200)))
     counting, target = torch.arange(0, 200, 3), harder(sample_jets)

@@ -10,7 +10,7 @@ from ssl_jets.errors import SslJetsError
 from ssl_jets.finetuning.modes.probe import fit_heads
 from ssl_jets.jets import Jets
 from ssl_jets.nn.heads import ClassHead
-from ssl_jets.nn.task_weights import TaskWeights
+from ssl_jets.nn.task_weights import RATE, TaskWeights
 from ssl_jets.nn.tasks import Tasks, TaskSettings
 
 
@@ -123,3 +123,6 @@ def test_uncertainties_learn_at_a_tenth_of_the_rate_of_the_heads() -> None:
     fit_heads(z, jets, tasks, weights, steps=1, batch_size=50, seed=0, lr=0.05)
     assert weights.log_sigma is not None
     assert weights.log_sigma.detach().abs().tolist() == pytest.approx([0.005, 0.005], rel=1e-3)  # Adam: one rate a step
+    fit_heads(z, jets, tasks, weights, steps=2, batch_size=50, seed=0, lr=50.0)
+    sigma = (RATE * weights.log_sigma.detach()).exp()
+    assert ((sigma > 0.5 - 1e-5) & (sigma < 20 + 1e-3)).all()

@@ -17,14 +17,17 @@ from ssl_jets.data.files import JetFile
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.finetuning import finetune
 from ssl_jets.finetuning.modes import MODES
+from ssl_jets.finetuning.modes.distil import DistillationTerm
 from ssl_jets.finetuning.modes.freezing import layer_multipliers
 from ssl_jets.finetuning.modes.lora import merge
 from ssl_jets.finetuning.objective import Objective
-from ssl_jets.finetuning.settings import resolve_finetune
+from ssl_jets.finetuning.settings import DistilSettings, resolve_finetune
 from ssl_jets.finetuning.setup import build_objective
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.heads import ClassHead
+from ssl_jets.nn.regression import Regressor
+from ssl_jets.nn.tasks import TaskSettings
 from ssl_jets.training.optimizer import make_optimizer, part_of, set_rates
 from support.finetune_settings import settings_of
 from support.small_models import CLASSES, tiny_encoder
@@ -84,6 +87,14 @@ def test_weights_are_pulled_to_pretrained_ones_and_never_to_random_ones(begun: B
     assert "l2_sp" not in begun("method.mode=scratch", "method.l2_sp=0.1").terms
 
 
+def test_the_random_weights_of_scratch_are_those_of_the_seed(begun: Begin) -> None:
+    first, same, other = (
+        begun("method.mode=scratch", f"train.seed={seed}").encoder.embed[0].weight for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_last_blocks_trains_the_last_blocks_norm_and_head(begun: Begin, batch: Jets, blocks: int) -> None:
     objective = begun("method.mode=last-blocks", f"method.blocks={blocks}")
@@ -131,6 +142,7 @@ def test_lora_starts_as_the_pretrained_model_and_trains_small_factors_only(
         torch.testing.assert_close(objective.encoder(batch).z, load_model(pretrained).encoder(batch).z)
     found = gradients(objective, batch)
     assert {name for name in found if "blocks" in name and "lora_" not in name} == set()
+    assert {module.scaling["default"] for module in objective.modules() if hasattr(module, "scaling")} == {16 / 2}
     shapes = {tuple(p.shape) for name, p in objective.named_parameters() if "lora_A" in name}
     assert shapes == {(2, 64), (2, 256)}
 
@@ -244,6 +256,39 @@ def teacher(pretrained: Path, tmp_path: Path) -> Callable[[tuple[str, ...]], Pat
         return tmp_path / "teacher"
 
     return make
+
+
+def test_the_loss_of_a_student_is_that_of_its_formula_jet_by_jet(batch: Jets) -> None:
+    torch.manual_seed(0)
+    columns = {"y": torch.randn(24), "x": 100 * torch.rand(24)}
+    jets = replace(batch, jet=columns, labels=torch.arange(24) % 3)
+    head, regressor = ClassHead(64, 3), Regressor(64, ("x", "y"))
+    head.layers[0].weight.data.mul_(10)
+    regressor.targets.fit_statistics([jets])
+    known = Model(tiny_encoder(batch, seed=7, blocks=1), head, ("a", "b", "c"), regressor=regressor)
+    known.encoder.transformer.norm.weight.data.mul_(3)  # z of length 1 at first
+    term = DistillationTerm(known, 64, DistilSettings(temperature=3.0, outputs=0.7, z=0.3))
+    # Classes and columns in another order, and columns in another scale.
+    cfg, classes = TaskSettings(targets=("label", "y", "x")), ("c", "a", "b")
+    objective = Objective(cfg, tiny_encoder(batch, blocks=1), classes, {"teacher": term})
+    objective.tasks.fit_statistics([jets.select(torch.arange(12))])
+    assert objective.tasks.head is not None
+    assert objective.tasks.regressor is not None
+    total, dim = 0.0, 64
+    with torch.no_grad():
+        found = float(objective(jets, 0.0)["loss_teacher"])
+        for one in (jets.select(torch.tensor([jet])) for jet in range(24)):
+            z, taught = objective.encoder(one).z, known.encoder(one).z
+            normalized = (taught - taught.mean()) / taught.std(correction=0)
+            total += 0.3 * float((term.to_teacher(z) - normalized).square().sum()) / dim
+            logits = dict(zip(("a", "b", "c"), head(taught)[0] / 3, strict=True))
+            p = torch.stack([logits[name] for name in classes]).softmax(0)
+            q = (objective.tasks.head(z)[0] / 3).softmax(0)
+            total += 0.7 * 9 * float((p * (p / q).log()).sum())
+            physical = regressor.physical(taught)[0]
+            targets = objective.tasks.regressor.targets.standardised(physical[[1, 0]])
+            total += 0.7 * float((targets - objective.tasks.regressor(z)[0]).square().sum())
+    assert found == pytest.approx(total / 24, rel=1e-3)
 
 
 def test_a_student_learns_the_predictions_of_its_teacher(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,8 +9,9 @@ from torch import Tensor, nn
 from ssl_jets.jets import Jets
 from ssl_jets.methods import dino
 from ssl_jets.methods.dino import Dino
-from ssl_jets.nn.augment import Views, make_view
+from ssl_jets.nn.augment import Views
 from ssl_jets.nn.prototypes import sinkhorn
+from support.fixed_views import fix_views
 from support.small_models import tiny_encoder
 
 
@@ -23,12 +22,9 @@ def build(jets: Jets, **settings: object) -> Dino:
     return method
 
 
-def fix_views(monkeypatch: pytest.MonkeyPatch, jets: Jets, count: int) -> list[Jets]:
-    torch.manual_seed(5)
-    views = [make_view(jets, Views(crop_region=0.5)) for _ in range(count)]
-    remaining: Iterator[Jets] = iter(views)
-    monkeypatch.setattr(dino, "make_view", lambda _jets, _views: next(remaining))
-    return views
+def kinds_of(method: Dino) -> list[Views]:
+    cfg = method.cfg
+    return [cfg.global_view] * cfg.global_views + [cfg.local_view] * cfg.local_views
 
 
 @pytest.mark.parametrize("balance", ["centre", "sinkhorn"])
@@ -38,7 +34,7 @@ def test_the_loss_is_that_of_plain_loops_over_jets_and_pairs_of_views(
     jets = sample_jets.select(torch.arange(6))
     method = build(jets, balance=balance, global_views=2, local_views=2, prototypes=16)
     method.centre.copy_(torch.linspace(-0.2, 0.2, 16))
-    views = fix_views(monkeypatch, jets, 4)
+    views = fix_views(monkeypatch, dino, jets, kinds_of(method))
     ours = float(method(jets, 0.0)["loss"].detach())
     total = 0.0
     cosines = [method.teacher_head(method.teacher(view).z) for view in views[:2]]
@@ -61,7 +57,7 @@ def test_the_loss_is_that_of_plain_loops_over_jets_and_pairs_of_views(
 
 def test_the_centre_moves_to_the_mean_of_the_teachers_cosines(monkeypatch: pytest.MonkeyPatch, batch: Jets) -> None:
     method = build(batch, centre_momentum=0.75)
-    views = fix_views(monkeypatch, batch, 3)
+    views = fix_views(monkeypatch, dino, batch, kinds_of(method))
     method(batch, 0.0)
     assert not method.centre.any()
     mean = sum(method.teacher_head(method.teacher(view).z) for view in views[:2]).mean(0) / 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -154,11 +156,13 @@ def test_the_teacher_moves_by_its_momentum(batch: Jets, settings: dict[str, floa
     torch.testing.assert_close(teacher, expected)
 
 
-def test_the_momentum_ends_at_its_final_value(batch: Jets) -> None:
+@pytest.mark.parametrize(("progress", "share"), [(0.25, 0.5 * (math.sqrt(0.5) + 1) / 2), (1.0, 0.0)])
+def test_the_momentum_rises_to_its_final_value_by_a_half_cosine(batch: Jets, progress: float, share: float) -> None:
     method = build(batch, momentum=0.5)
-    before = method.teacher.transformer.blocks[0].qkv.weight.clone()
-    method.after_step(1.0)
-    assert torch.equal(method.teacher.transformer.blocks[0].qkv.weight, before)
+    student, teacher = (encoder.transformer.blocks[0].qkv.weight for encoder in (method.encoder, method.teacher))
+    expected = torch.lerp(teacher, student, share).detach().clone()
+    method.after_step(progress)
+    torch.testing.assert_close(teacher, expected)
 
 
 @pytest.fixture(scope="module")

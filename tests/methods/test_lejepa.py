@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,21 +10,13 @@ from ssl_jets.jets import Jets
 from ssl_jets.methods import lejepa
 from ssl_jets.methods.lejepa import LeJepa
 from ssl_jets.nn import random
-from ssl_jets.nn.augment import Views, make_view
 from ssl_jets.nn.regularizers import sigreg
+from support.fixed_views import fix_views
 from support.small_models import tiny_encoder
 
 
 def build(jets: Jets, **settings: object) -> LeJepa:
     return LeJepa(LeJepa.Config(**settings), tiny_encoder(jets))  # type: ignore[arg-type]
-
-
-def fix_views(monkeypatch: pytest.MonkeyPatch, jets: Jets, count: int) -> list[Jets]:
-    torch.manual_seed(5)
-    views = [make_view(jets, Views(crop_region=0.5)) for _ in range(count)]
-    remaining: Iterator[Jets] = iter(views)
-    monkeypatch.setattr(lejepa, "make_view", lambda _jets, _views: next(remaining))
-    return views
 
 
 @pytest.mark.parametrize("settings", [{}, {"global_views": 3, "local_views": 1, "sigreg_weight": 0.4}], ids=str)
@@ -36,7 +26,8 @@ def test_the_loss_is_that_of_plain_loops_over_jets_and_views(
     jets = sample_jets.select(torch.arange(6))
     method = build(jets, **settings)
     number = method.cfg.global_views + method.cfg.local_views
-    views = fix_views(monkeypatch, jets, number)
+    kinds = [method.cfg.global_view] * method.cfg.global_views + [method.cfg.local_view] * method.cfg.local_views
+    views = fix_views(monkeypatch, lejepa, jets, kinds)
     torch.manual_seed(8)
     ours = method(jets, 0.0)
     torch.manual_seed(8)

@@ -87,6 +87,15 @@ def test_most_particles_are_hidden_sometimes_all_and_never_none() -> None:
     assert float(share[:500].mean()) == pytest.approx(cut, abs=0.01)
 
 
+def test_a_drawn_particle_has_its_rank_among_the_hidden_ones_of_its_jet(monkeypatch: pytest.MonkeyPatch) -> None:
+    jets, ranks = made_jets([3, 5]), list[list[int]]()
+    method = build(jets, rounds=1, steps=1)
+    decode = method._decode
+    monkeypatch.setattr(method, "_decode", lambda *inputs: ranks.append(inputs[2].tolist()) or decode(*inputs))
+    method.complete(jets, torch.tensor([False, True, True, True, False, True, True, True]), 1)
+    assert ranks == [[0, 1, 0, 1, 2, 3]]
+
+
 @pytest.fixture(scope="module")
 def overfitted() -> tuple[MaskedAutoregression, Jets, float, float]:
     """A method that has learned four jets by heart: method, jets, mean loss of the first and the last steps."""

@@ -17,12 +17,17 @@ from ssl_jets.nn import random
 from ssl_jets.nn.augment import (
     AUGMENTATIONS,
     Views,
+    beam,
     crop_hardest,
     crop_region,
     drop,
     hide_kind,
     make_view,
+    reflect,
+    resolution,
     rotate,
+    shift,
+    smear,
     split,
 )
 from support.content_masks import chance_by_content
@@ -287,6 +292,29 @@ def test_rotations_are_spread_over_the_circle_and_the_same_for_a_jet(batch: Jets
     torch.testing.assert_close(turned[:, 0], turned[:, 1], atol=1e-3, rtol=0)
     assert abs(turned[:, 0].mean()) < 0.08
     assert torch.histc(turned[:, 0].angle(), 4, -math.pi, math.pi).min() > 400
+
+
+def test_chance_moves_jets_and_particles_by_the_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
+    jets = made_jets([4, 9])
+    pt, deta, dphi, energy, d0, dz = (
+        jets.column(name) for name in ("pt", "deta", "dphi", "energy", "d0", "dz")
+    )  # fmt: skip
+    monkeypatch.setattr(random, "normal", lambda jets, width: torch.tensor([1.0, -1.0])[:width].expand(13, -1))
+    chance = iter([1.0, 0.25, 0.9, 0.0])  # of shift in deta and in dphi, of beam, of reflect
+    monkeypatch.setattr(random, "uniform_per_jet", lambda jets: torch.full((2,), next(chance)).double())
+
+    def check(after: Jets, **expected: Tensor) -> None:
+        before = {name: jets.column(name) for name in jets.columns}
+        for name, values in (before | expected).items():
+            torch.testing.assert_close(after.column(name), values, rtol=1e-5, atol=1e-6)
+
+    check(shift(jets, 0.3), deta=deta + 0.3, dphi=dphi - 0.15)
+    check(beam(jets, 2.0), energy=pt * (1.8 + deta).cosh())
+    check(reflect(jets, 0.5), dphi=-dphi, d0=-d0, dz=dz)
+    width = (0.5 / pt).clamp(max=0.1)
+    check(smear(jets, 0.5), deta=deta + width, dphi=dphi - width)
+    factor = (2.0 / pt.sqrt()).clamp(max=1).exp()
+    check(resolution(jets, 2.0), pt=pt * factor, energy=energy * factor)
 
 
 def test_crops_keep_the_hardest_and_the_nearest(batch: Jets) -> None:

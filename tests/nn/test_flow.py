@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ssl_jets.jets import Jets
 from ssl_jets.nn.features import SIGNED_KINDS, TARGETS
-from ssl_jets.nn.flow import Condition, SetFlow, VectorFlow, integrate, interpolant, precondition
+from ssl_jets.nn.flow import Condition, ParticleFlow, SetFlow, VectorFlow, integrate, interpolant, precondition
 from support.small_models import made_jets, shuffle_particles
 
 DIM, WIDTH = 6, 16
@@ -146,9 +146,13 @@ def test_a_target_that_the_data_lack_changes_nothing() -> None:
     kinds, t = torch.randint(0, SIGNED_KINDS, (10,)), torch.rand(2)
     altered = values.clone()
     altered[:, 5] = 7.0
-    for one, other in zip(
-        flow.errors(values, kinds, noise, t, condition), flow.errors(altered, kinds, noise, t, condition), strict=True
-    ):
+    of_one, present = ParticleFlow(DIM, WIDTH), condition.present
+    of_particles = (noise, t[jets.jet_of_particle], torch.randn(10, DIM), present)
+    found = [
+        (*flow.errors(x, kinds, noise, t, condition), *of_one.errors(x, kinds, *of_particles))
+        for x in (values, altered)
+    ]
+    for one, other in zip(*found, strict=True):
         assert torch.equal(one, other)
 
 
@@ -160,8 +164,10 @@ def test_a_flow_without_a_network_leaves_standard_normal_numbers_and_draws_kinds
     torch.nn.init.zeros_(flow.kinds_out.weight)
     flow.kinds_out.bias.data.copy_(shares.log())
     torch.manual_seed(0)
-    noise = torch.randn(3000, TARGETS + 1)
+    noise, times = torch.randn(3000, TARGETS + 1), []
+    flow.time.register_forward_pre_hook(lambda module, inputs: times.append(inputs[0]))
     values, kinds = flow.sample(noise, condition, 20)
+    assert torch.equal(times[-1], torch.ones(100))  # kinds are those of finished features
     torch.testing.assert_close(values, noise[:, :TARGETS], atol=5e-3, rtol=5e-3)
     counts = torch.bincount(kinds, minlength=SIGNED_KINDS) / 3000
     assert ((counts - shares).abs() < 4.5 * (shares / 3000).sqrt()).all()

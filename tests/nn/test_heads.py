@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_jets.nn.heads import Projector
+from ssl_jets.nn.heads import Projector, learned_columns
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
@@ -16,6 +16,12 @@ def test_a_projector_has_that_many_linear_maps_with_norms_between(layers: int) -
     assert sum(isinstance(layer, nn.LayerNorm) for layer in projector) == layers - 1
     assert projector(torch.randn(5, 4)).shape == (5, 6)
     assert projector[-1].bias is None
+
+
+def test_an_impact_parameter_is_learned_together_with_its_own_uncertainty() -> None:
+    kinds = ("charge", "kind")
+    assert learned_columns([*kinds, "d0", "d0err", "dz"]) == (*kinds, "d0", "d0err")
+    assert learned_columns([*kinds, "d0", "dz", "dzerr"]) == (*kinds, "dz", "dzerr")
 
 
 def test_no_layers_are_the_identity() -> None:

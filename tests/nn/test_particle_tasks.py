@@ -144,6 +144,7 @@ def test_metrics_of_held_out_particles_equal_those_of_scikit_learn(jets: Jets) -
     with torch.no_grad():
         metrics = particle_metrics(encoder, heads, [jets.select(torch.tensor(rows)) for rows in ([0, 1], [2, 3])])
         probabilities = heads.logits(encoder(jets).tokens)["origin"].softmax(1)
+        off = (heads.regressor.physical(encoder(jets).tokens)[:, 0] - SHARE.truth(jets)).double()  # type: ignore[union-attr]
     labels = ORIGIN.labels(jets)
     known = labels >= 0
     areas = [roc_auc_score(labels[known] == index, probabilities[known, index]) for index in (0, 1)]
@@ -151,7 +152,9 @@ def test_metrics_of_held_out_particles_equal_those_of_scikit_learn(jets: Jets) -
     accuracy = (probabilities.argmax(1) == labels)[known].double().mean()
     assert metrics["accuracy_origin"] == pytest.approx(float(accuracy))
     assert set(metrics) == {"accuracy_origin", "auc_origin", "bias_share", "resolution_share"}
-    assert metrics["resolution_share"] > 0
+    low, median, high = off[off.isfinite()].quantile(torch.tensor([0.16, 0.5, 0.84]).double()).tolist()
+    assert metrics["bias_share"] == pytest.approx(median, rel=1e-4)
+    assert metrics["resolution_share"] == pytest.approx((high - low) / 2, rel=1e-4)
 
 
 VERTEX = ParticleTarget("vertex", groups=True)
@@ -207,6 +210,9 @@ def test_metrics_of_pairs_rank_true_pairs_above_others() -> None:
     metrics = particle_metrics(encoder, heads, [with_truth(jets, vertex=groups)])
     assert 0 <= metrics["auc_vertex"] <= 1
     assert metrics["purity_vertex"] == 1.0
+    joined = pairs.logits > 0
+    same = (groups[pairs.first] == groups[pairs.second]) & (groups[pairs.first] >= 0)
+    assert metrics["efficiency_vertex"] == pytest.approx(float(joined[same].double().mean()))
 
 
 def test_pairs_are_multiplied_in_float32_under_autocast(jets: Jets) -> None:

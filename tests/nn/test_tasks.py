@@ -32,6 +32,10 @@ def test_given_weights_are_those_of_torch(jets: Jets) -> None:
         tasks.head(z), jets.labels, weight=torch.tensor([0.5, 2.0, 0.0]), ignore_index=-1
     )
     torch.testing.assert_close(tasks(z, jets)[0][LABEL].value, expected)
+    smooth = Tasks(TaskSettings(label_smoothing=0.2), 4, NAMES)
+    assert smooth.head is not None
+    expected = nn.functional.cross_entropy(smooth.head(z), jets.labels, label_smoothing=0.2, ignore_index=-1)
+    torch.testing.assert_close(smooth(z, jets)[0][LABEL].value, expected)
 
 
 def test_balanced_classes_count_the_same(jets: Jets) -> None:
@@ -46,6 +50,10 @@ def test_balanced_classes_count_the_same(jets: Jets) -> None:
     each = nn.functional.cross_entropy(tasks.head(z), jets.labels, ignore_index=-1, reduction="none")
     expected = torch.stack([each[jets.labels == label].mean() for label in range(3)]).mean()
     torch.testing.assert_close(tasks(z, jets)[0][LABEL].value, expected)
+    weights = torch.linspace(0.1, 3, 12)
+    tasks.fit_statistics([replace(jets, weights=weights)])
+    shares = tasks.class_weights * torch.stack([weights[jets.labels == label].sum() for label in range(3)])
+    torch.testing.assert_close(shares, shares.mean().expand(3))
     other = Tasks(TaskSettings(class_weights="balanced"), 4, NAMES)
     other.load_state_dict(tasks.state_dict())
     assert torch.equal(other.class_weights, tasks.class_weights)  # type: ignore[arg-type]

@@ -62,7 +62,11 @@ def test_another_z_of_the_same_name_and_size_is_measured_anew(tmp_path: Path) ->
     logged: list[str] = []
     (tmp_path / "z.npz").rename(tmp_path / "renamed.npz")
     anomaly_scan([], [], tmp_path / "out", settings=settings, z=tmp_path / "renamed.npz", log=logged.append)
-    assert not [line for line in logged if " of " in line and ": " in line and line[0].isdigit()]  # nothing made again
+    made = [line for line in logged if " of " in line and ": " in line and line[0].isdigit()]
+    assert not made
+    other = settings.model_copy(update={"anomaly": AnomalySettings(counts=(40,), seeds=3, neighbours=3)})
+    anomaly_scan([], [], tmp_path / "out", settings=other, z=tmp_path / "renamed.npz", log=logged.append)
+    assert len([line for line in logged if line.startswith(("1 of 2: distance", "2 of 2: cwola"))]) == 2
 
 
 def test_the_floor_is_the_same_search_without_signal_jets(tmp_path: Path) -> None:

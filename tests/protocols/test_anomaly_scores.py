@@ -37,7 +37,11 @@ def test_the_mahalanobis_distance_is_that_of_the_covariance_and_not_of_the_scale
     off = z[:50] - z.mean(0)
     expected = np.einsum("ij,ij->i", off @ np.linalg.inv(np.cov(z, rowvar=False)), off)
     for scale in (1.0, np.array([100, 1, 0.01])):
-        np.testing.assert_allclose(distances(z * scale, z[:50] * scale, 5)["Mahalanobis"], expected, rtol=0.05)
+        found = distances(z * scale, z[:50] * scale, 5)
+        np.testing.assert_allclose(found["Mahalanobis"], expected, rtol=0.05)
+        x = (z - z.mean(0)) / z.std(0)
+        nearest = np.sort(np.linalg.norm(x[:50, None] - x, axis=2), axis=1)[:, :5]
+        np.testing.assert_allclose(found["kNN"], nearest.mean(axis=1), rtol=1e-3)
 
 
 def test_cwola_finds_many_hidden_jets_and_not_few_and_knows_no_labels() -> None:
@@ -68,6 +72,20 @@ def test_trees_read_columns_with_gaps() -> None:
     fit.x[::5, 0], test.x[::7, 1], fit.x[:, 3] = np.nan, np.nan, np.nan
     assert cwola(fit, test, 2, 0, 300, trees=True, seed=0).auc > 0.85
     assert np.isfinite(distances(fit.x[fit.y == 0], test.x, 5)["kNN"]).all()
+
+
+def test_a_weight_counts_as_copies_of_the_jet() -> None:
+    rng = np.random.default_rng(0)
+    labels, weights = np.repeat([0, 1], 200), rng.integers(1, 4, 400)
+    score, copies = rng.normal(size=400) + labels, np.repeat(np.arange(400), weights)
+    weighted = separation(score, Labelled.of(np.zeros((400, 1)), labels, weights), 1, 0, 0)[0]
+    repeated = separation(score[copies], Labelled.of(np.zeros((len(copies), 1)), labels[copies]), 1, 0, 0)[0]
+    assert weighted.value == pytest.approx(repeated.value)
+    fit, test = jets(2000, 0), jets(2000, 1)
+    heavy = replace(fit, weights=np.where(fit.y == 2, 4.0, 1.0))
+    draws = [cwola(one, test, 2, 0, 100, trees=False, seed=0) for one in (fit, heavy)]
+    assert draws[1].significance == pytest.approx(4 * draws[0].significance)
+    assert draws[1].auc != pytest.approx(draws[0].auc, abs=1e-6)
 
 
 @pytest.mark.parametrize("signal", [0, 1])

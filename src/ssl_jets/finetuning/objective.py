@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, cast
 
+import torch
 from torch import Tensor, nn
 
 from ssl_jets.finetuning.source_weights import SourceWeights
@@ -83,11 +84,13 @@ class Objective(Method):
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Part]:
         """Compute the total loss, and the value of each task and term."""
-        particles = self.particles
-        if not self.terms:
-            jets = at_least_one(jets, self._has(jets))
+        particles, whole = self.particles, self.whole(jets)
+        has = torch.ones_like(jets.lengths, dtype=torch.bool) if self.terms else self._has(jets)
+        jets = at_least_one(jets, has)
         z, tokens = self.encoder(jets, z_only=particles is None)  # [jet, dim], [particle, width]
-        jet_weights = self.source_weights(jets) if self.training and self.source_weights is not None else None
+        jet_weights = None
+        if self.training and self.source_weights is not None:
+            jet_weights = self.source_weights(at_least_one(whole, has))  # as fitted: with all inputs
         losses, logged = self.tasks(z, jets, jet_weights)
         if particles is not None:
             of_particles = particles(tokens, jets, jet_weights)

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 from scipy.stats import binomtest, norm, poisson
-from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, roc_auc_score
 
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate, exact_interval
 from ssl_jets.evaluation.metrics.calibration import calibration_error, calibration_rows
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc, classification_metrics, largest_class
+from ssl_jets.evaluation.metrics.roc import _band
 
 NAMES = ("QCD", "Hbb", "Hqql", "Tbl")
 
@@ -21,6 +22,8 @@ def test_scalars_equal_sklearn(scored) -> None:
     np.testing.assert_array_equal(found.confusion, confusion_matrix(labels, probabilities.argmax(1)))
     recalls = np.diag(found.confusion) / found.confusion.sum(1)
     assert [found.class_accuracy[name].value for name in NAMES] == pytest.approx(list(recalls))
+    areas = [roc_auc_score(labels == i, probabilities[:, i]) for i in range(4)]
+    assert [found.class_auc[name].value for name in NAMES] == pytest.approx(areas)
     assert found.jets == {name: int((labels == i).sum()) for i, name in enumerate(NAMES)}
 
 
@@ -35,7 +38,10 @@ def test_calibration_error_equals_a_loop_over_bins(scored) -> None:
     assert rows[0] == pytest.approx(expected)
     found = classification_metrics(probabilities, labels, NAMES, resamples=20)
     assert found.calibration_error.value == pytest.approx(2 * expected - np.median(rows[1:]))
-    assert found.reliability.jets.sum() == len(labels)
+    filled = sorted(set(bins))
+    assert found.reliability.jets.tolist() == [(bins == b).sum() for b in filled]
+    assert found.reliability.confidence == pytest.approx([confidence[bins == b].mean() for b in filled])
+    assert found.reliability.accuracy == pytest.approx([correct[bins == b].mean() for b in filled])
 
 
 def test_the_calibration_error_of_calibrated_jets_is_corrected_for_their_number() -> None:
@@ -50,7 +56,8 @@ def test_the_calibration_error_of_calibrated_jets_is_corrected_for_their_number(
         plain.append(rows["calibration_error"][0])
     assert np.mean(plain) > 0.03
     assert np.mean([one.value for one in found]) < 0.6 * np.mean(plain)
-    assert np.mean([one.low95 == 0 for one in found]) > 0.85
+    assert np.mean([one.low95 == 0 for one in found]) > 0.9
+    assert np.mean([one.low == 0 for one in found]) > 0.7
 
 
 def test_the_quoted_efficiencies_are_those_of_the_field_and_can_be_overridden(scored) -> None:
@@ -82,6 +89,28 @@ def test_a_perfect_classifier_has_accuracy_one_and_rejections_that_are_only_lowe
         assert rejection.rejection.value == 100
         assert rejection.rejection.high is None
         assert rejection.rejection.low95 == pytest.approx(100 / 2.9957, rel=1e-3)
+
+
+def test_limits_and_exact_intervals_of_weighted_jets_are_those_of_the_effective_number() -> None:
+    """100 jets of weight 3 or 1 of each class are 80 effective ones: (50 * 3 + 50) ** 2 / (50 * 9 + 50)."""
+    labels, weights = np.repeat(np.arange(3), 100), np.tile([3.0, 1.0], 150)
+    found = classification_metrics(np.eye(3)[labels], labels, ("a", "b", "c"), weights=weights, resamples=20)
+    assert found.accuracy.low95 == pytest.approx(0.025 ** (1 / 240))
+    for rejection in found.rejections:
+        assert rejection.rejection.value == pytest.approx(80)
+        assert rejection.rejection.low == pytest.approx(80 / -np.log(1 - 0.68))
+    assert found.reliability.jets.tolist() == pytest.approx([240])
+    some = weights * (labels < 2) * (np.arange(300) >= 50)  # half of a, and b
+    (rejection,) = classification_metrics(np.eye(3)[labels], labels, ("a", "b", "c"), weights=some).rejections
+    assert (rejection.signal, rejection.background_jets) == ("b", 50)
+    # One survivor with a tenth of the weight is one of ten jets.
+    labels, weights = np.repeat([0, 1], [361, 40]), np.ones(401)
+    score, weights[0] = np.where(np.arange(401) == 0, 0.9, 0.2 + 0.6 * labels), 40
+    (rejection,) = classification_metrics(
+        np.column_stack([1 - score, score]), labels, ("QCD", "S"), weights=weights, resamples=20
+    ).rejections
+    assert rejection.rejection.value == pytest.approx(10)
+    assert rejection.rejection.low95 == pytest.approx(1 / binomtest(1, 10).proportion_ci(0.95).high)
 
 
 def test_a_random_classifier_is_at_chance() -> None:
@@ -234,10 +263,25 @@ def test_resamples_draw_every_jet_once_on_average() -> None:
     rows = list(bootstrap.blocks())
     np.testing.assert_array_equal(rows[0], np.ones((1, 1000)))
     assert sum(len(block) for block in rows) == 101
+    weights = np.linspace(0, 2, 1000)
+    weighted = np.concatenate(list(Bootstrap(1000, 100, seed=3, weights=weights).blocks()))
+    np.testing.assert_array_equal(weighted, np.concatenate(rows) * weights)
 
 
-def test_an_undefined_number_stays_undefined() -> None:
+def test_the_ends_of_an_interval_are_percentiles_and_of_a_biased_number_their_reflections() -> None:
+    replicates = np.linspace(0, 1, 1001) ** 2
+    ends = {share: share**2 for share in (0.025, 0.16, 0.5, 0.84, 0.975)}
+    plain = Estimate(0.3, ends[0.16], ends[0.84], ends[0.025], ends[0.975])
+    assert vars(Estimate.of(0.3, replicates)) == pytest.approx(vars(plain))
+    reflected = [min(1, max(0, 0.6 - ends[share])) for share in (0.5, 0.84, 0.16, 0.975, 0.025)]
+    assert vars(Estimate.of(0.3, replicates, biased=True)) == pytest.approx(vars(Estimate(*reflected)))
     assert Estimate.of(float("nan"), np.array([1.0])) == Estimate(None, None, None, None, None)
+
+
+def test_an_average_has_at_least_the_exact_interval_of_a_share_of_its_variance() -> None:
+    rows = np.array([0.9, *[0.85, 0.95] * 20])  # variance .0025 of resamples of 4 jets: .9 * .1 / .0025 * 3 / 4 = 27
+    found, expected = Estimate.of_means(rows, 4), exact_interval(0.9, 27, 0.95)
+    assert (found.low95, found.high95) == pytest.approx((float(expected[0]), float(expected[1])))
 
 
 def test_the_roc_band_holds_the_curve(scored) -> None:
@@ -246,6 +290,13 @@ def test_the_roc_band_holds_the_curve(scored) -> None:
         assert len(curve.background_efficiency) <= 300
         inside = (curve.low <= curve.signal_efficiency + 1e-9) & (curve.signal_efficiency <= curve.high + 1e-9)
         assert inside.mean() > 0.95
+
+
+def test_the_roc_band_is_the_interval_of_each_point() -> None:
+    rows = np.random.default_rng(0).binomial(500, (0.02, 0.5, 0.99), (200, 3)) / 500
+    points = [Estimate.of_share(column, 500) for column in rows.T]
+    low, high = _band(rows, 500)
+    assert (low, high) == (pytest.approx([one.low for one in points]), pytest.approx([one.high for one in points]))
 
 
 def test_probabilities_and_labels_that_do_not_fit_are_refused(scored) -> None:
@@ -264,8 +315,9 @@ def test_a_weight_counts_as_copies_of_the_jet(scored) -> None:
     probabilities, labels = scored(600, 4)
     weights = np.random.default_rng(8).integers(1, 4, 600)
     copies = np.repeat(np.arange(600), weights)
-    weighted = classification_metrics(probabilities, labels, NAMES, weights=weights, resamples=3)
-    repeated = classification_metrics(probabilities[copies], labels[copies], NAMES, resamples=3)
+    first = np.arange(600) % 2 == 0
+    weighted = classification_metrics(probabilities, labels, NAMES, weights=weights, first=first, resamples=3)
+    repeated = classification_metrics(probabilities[copies], labels[copies], NAMES, first=first[copies], resamples=3)
     plain = classification_metrics(probabilities, labels, NAMES, resamples=3)
     error, same = (
         calibration_rows(probabilities[rows], labels[rows], Bootstrap(len(rows), 3, weights=of))["calibration_error"][0]
@@ -278,6 +330,14 @@ def test_a_weight_counts_as_copies_of_the_jet(scored) -> None:
         assert value != pytest.approx(getattr(plain, name).value, abs=1e-6), name
     for one, other in zip(weighted.rejections, repeated.rejections):
         assert one.rejection.value == pytest.approx(other.rejection.value)
+    for name in NAMES:
+        assert weighted.class_accuracy[name].value == pytest.approx(repeated.class_accuracy[name].value)
+        assert weighted.class_auc[name].value == pytest.approx(repeated.class_auc[name].value)
+    for one, other in zip((weighted.reliability, weighted.calibrated), (repeated.reliability, repeated.calibrated)):
+        ours, theirs = (getattr(of, "reliability", of) for of in (one, other))
+        np.testing.assert_allclose(ours.confidence, theirs.confidence, rtol=1e-3)
+        np.testing.assert_allclose(ours.accuracy, theirs.accuracy, rtol=1e-9)
+    assert weighted.calibrated.temperatures == pytest.approx(repeated.calibrated.temperatures, rel=1e-3)
     np.testing.assert_array_equal(weighted.confusion, repeated.confusion)
     assert weighted.jets == plain.jets
 

@@ -50,7 +50,14 @@ def test_jets_of_weight_zero_do_not_count_and_weights_of_jets_do(rng: np.random.
     weights[JETS // 2 :] = 0
     found = particle_classes(scores, labels, OWNER, "x", ["a", "b"], weights=weights)
     assert found is not None
-    assert (found.accuracy.value, found.jets) == (1.0, JETS // 2)
+    assert (found.accuracy.value, found.jets, found.unlabelled) == (1.0, JETS // 2, 0)
+    true = rng.normal(0, 5, len(OWNER))
+    numbers = particle_numbers(np.where(right, true + 1, -true), true, OWNER, "size", "mm", weights=weights)
+    assert numbers is not None
+    assert (numbers.bias.value, numbers.particles) == (pytest.approx(1), right.sum())
+    groups = particle_groups(2.0 * labels, labels == right, labels == 1, OWNER, "vertex", weights=weights)
+    assert groups is not None
+    assert (groups.auc.value, groups.efficiency.value, groups.purity.value, groups.jets) == (1, 1, 1, JETS // 2)
 
 
 def test_intervals_are_of_whole_jets(rng: np.random.Generator) -> None:

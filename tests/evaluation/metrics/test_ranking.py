@@ -69,6 +69,16 @@ def test_the_curve_passes_through_the_points_of_sklearn(scored) -> None:
     assert grid[-1] == 1
 
 
+def test_a_cut_keeps_exactly_the_share_and_all_jets_of_one_score() -> None:
+    is_signal = np.arange(6) < 4
+    pair = Ranked.of(np.array([0.9, 0.8, 0.6, 0.2, 0.7, 0.5]), is_signal, ~is_signal)
+    assert [float(one[0]) for one in pair.cut(np.ones((1, 6)), 0.5)] == [0, 0.5]
+    is_signal, ones = np.arange(5) < 3, np.ones((1, 5))
+    tied = Ranked.of(np.array([0.9, 0.9, 0.5, 0.9, 0.3]), is_signal, ~is_signal)
+    assert [float(one[0]) for one in tied.cut(ones, 0.3)] == [1, 2 / 3]
+    assert tied.signal_efficiency(ones, np.array([0.1, 0.5])).tolist() == [[0, 2 / 3]]
+
+
 @pytest.mark.parametrize("digits", [None, 1, 0])
 def test_the_curve_equals_a_loop_over_thresholds_which_equal_scores_pass_together(scored, digits: int | None) -> None:
     probabilities, labels = scored(400, 2, digits=digits)

@@ -100,6 +100,7 @@ def test_jets_without_the_target_have_no_part_and_too_few_are_refused() -> None:
     found = regression_metrics(predicted, gaps, "tau21", {"jet_pt": pt}, resamples=2)
     alone = regression_metrics(predicted[kept], true[kept], "tau21", {"jet_pt": pt[kept]}, resamples=2)
     assert (found.jets, found.bias.value) == (200, alone.bias.value)
+    assert found.responses[0].bias == alone.responses[0].bias
     with pytest.raises(DataError, match="tau21"):
         regression_metrics(predicted, np.full(300, np.nan), "tau21", {})
 

@@ -18,6 +18,7 @@ def test_a_shift_by_a_constant_is_that_constant() -> None:
     found = wasserstein(WeightedSample.of_jets(values), WeightedSample.of_jets(values + 0.7))
     assert found.value == pytest.approx(0.7, abs=1e-12)
     assert found.low < 0.7 < found.high
+    assert [found.low95, found.high95] == pytest.approx([2 * end - found.value for end in (found.low, found.high)])
 
 
 def test_it_is_that_of_scipy_for_samples_of_different_size_and_with_ties() -> None:

@@ -96,6 +96,12 @@ def test_mass_is_that_of_two_particles() -> None:
     found = observables(jets)
     assert found["mass"][0] == pytest.approx(float(expected), rel=1e-6)
     assert "photon" not in found
+    heavy = made_jets([9])  # with the masses of their kinds
+    pt, deta, dphi = (heavy.column(name).double() for name in ("pt", "deta", "dphi"))
+    momentum = torch.stack([pt * dphi.cos(), pt * dphi.sin(), pt * deta.sinh()])
+    energy = (momentum.square().sum(0) + heavy.masses().double() ** 2).sqrt().sum()
+    expected = (energy**2 - momentum.sum(1).square().sum()).sqrt()
+    assert observables(heavy)["mass"][0] == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_kinds_are_counted(batch: Jets) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from ssl_jets.evaluation.probes.deep_sets import deep_sets_probe, trained_deep_s
 from ssl_jets.evaluation.probes.observables import observable_inputs
 from ssl_jets.evaluation.probes.results import COLUMNS, OBSERVABLES, RANDOM, ProbeResult
 from ssl_jets.jets import Jets
+from ssl_jets.nn.features import Features
 from ssl_jets.nn.observables import OBSERVABLES as COUNT
 
 
@@ -41,6 +43,7 @@ def test_observables_find_two_prongs_without_tracks_and_kinds() -> None:
     x_fit, x_test = observable_inputs(fit, test)
     assert (x_fit.shape, x_test.shape) == ((400, COUNT), (300, COUNT))
     assert np.isfinite(x_fit).all()
+    assert np.array_equal(observable_inputs(fit, fit)[0], x_fit)  # with the statistics of the jets to fit on
     assert (x_fit.std(axis=0) == 0).sum() >= 36  # the signed kinds
     for probe in (linear_probe, tree_probe):
         result = probe(Labelled.of(x_fit, y_fit), Labelled.of(x_test, y_test), of=OBSERVABLES)
@@ -71,6 +74,34 @@ def test_deep_sets_follow_their_seed_alone() -> None:
     assert trained[0].sum(axis=1) == pytest.approx(1)
     assert np.array_equal(trained[0], trained[1])
     assert not np.array_equal(trained[0], trained[2])
+
+
+def test_deep_sets_have_the_weights_of_the_smallest_loss_of_random_jets_held_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(deep_sets, "MAX_EPOCHS", 12)
+    fit = replace(one_or_two_prongs(200, 0)[0], jet={"number": torch.arange(200)})
+    labels = torch.randint(0, 2, (200,), generator=torch.Generator().manual_seed(0))  # nothing but noise to learn
+    forward, read = deep_sets.DeepSets.forward, {True: list[Any](), False: list[Any]()}
+
+    def recorded(network: deep_sets.DeepSets, jets: Jets) -> torch.Tensor:
+        logits = forward(network, jets)
+        loss = torch.nn.functional.cross_entropy(logits, labels[jets.jet["number"]])
+        read[network.training].append((jets.jet["number"], float(loss.detach())))
+        return logits
+
+    monkeypatch.setattr(deep_sets.DeepSets, "forward", recorded)
+    torch.manual_seed(0)
+    network = deep_sets._train(fit, labels, torch.ones(200), 2)
+    losses, held = [loss for _, loss in read[False]], read[False][0][0]
+    trained = torch.cat([numbers for numbers, _ in read[True]]).unique()
+    assert sorted([*held.tolist(), *trained.tolist()]) == list(range(200))
+    assert len(held) == 20 < int(held.max())
+    network(fit.select(held))
+    assert read[False][-1][1] == pytest.approx(min(losses)) != losses[-1]
+    features = Features()
+    features.fit_statistics([fit.select(trained)])
+    torch.testing.assert_close(network.features.mean, features.mean)
 
 
 def test_jets_of_larger_weight_decide_in_deep_sets(monkeypatch: pytest.MonkeyPatch) -> None:

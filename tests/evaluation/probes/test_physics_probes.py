@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_jets.evaluation.metrics.cka import cka
+from ssl_jets.evaluation.metrics.cka import _cka, cka
 from ssl_jets.evaluation.probes.physics import DISPLACED, Side, physics_probes, quantities, reference_probes
 from ssl_jets.evaluation.probes.robustness import STRESSES, lose, rescale, robustness
 from ssl_jets.jets import Jets
@@ -61,6 +61,16 @@ def test_a_jet_without_the_quantity_or_without_weight_has_no_part() -> None:
     assert found.explained.value > 0.98
 
 
+def test_a_jet_of_small_weight_hardly_decides_the_fit_and_the_score() -> None:
+    z, (fit, test) = sides()
+    turned = [
+        np.where(np.arange(400) % 2, side.quantities["mass"], 160 - side.quantities["mass"]) for side in (fit, test)
+    ]
+    weights = np.where(np.arange(400) % 2, 1.0, 1e-3)
+    found = physics_probes(*z, *(Side({"mass": mass}, weights) for mass in turned))[0]
+    assert found.explained.value > 0.95
+
+
 def test_quantities_are_counted_from_the_particles_and_need_their_columns() -> None:
     jets = made_jets([3, 5, 9])
     found = quantities(jets)
@@ -80,6 +90,9 @@ def test_cka_is_one_for_a_rotation_and_small_for_independent_z() -> None:
     turned = 7 * z @ np.linalg.qr(rng.normal(size=(6, 6)))[0] + 3
     assert cka(z, turned).value == pytest.approx(1, abs=1e-5)
     assert cka(z, rng.normal(size=(1500, 4))).value < 0.02
+    counts = rng.integers(0, 4, 1500).astype(np.float32)
+    copies = [np.repeat(side, counts.astype(int), axis=0) for side in (z, turned[:, :2])]
+    assert _cka(z, turned[:, :2], counts) == pytest.approx(_cka(*copies, np.ones(len(copies[0]))), rel=1e-4)
     half = cka(z, np.column_stack([z[:, :1], 5 * rng.normal(size=(1500, 1))]))
     assert 0.2 < half.low < half.value < half.high < 0.8
 
@@ -92,6 +105,7 @@ def test_lost_particles_are_the_share_asked_for_and_no_jet_is_empty() -> None:
     assert int(found.lengths.min()) >= 1
     assert found.lengths[50:].float().mean() == pytest.approx(0.3 * 40, rel=0.1)
     torch.testing.assert_close(rescale(jets, 1.1).column("pt"), 1.1 * jets.column("pt"))
+    torch.testing.assert_close(rescale(jets, 1.1).column("energy"), 1.1 * jets.column("energy"))
     torch.testing.assert_close(rescale(jets, 1.1).column("deta"), jets.column("deta"))
 
 
@@ -104,6 +118,8 @@ def test_only_the_changes_that_the_reader_looks_at_change_its_accuracy() -> None
         return np.column_stack([1 - many, many])
 
     curves = {curve.name: curve for curve in robustness(by_length, jets, labels)}
+    torch.manual_seed(1)  # another state outside changes nothing
+    assert robustness(by_length, jets, labels) == list(curves.values())
     assert set(curves) == {stress.name for stress in STRESSES}
     assert all(
         point.value == 1 for name, curve in curves.items() if name != "lost particles" for point in curve.accuracy

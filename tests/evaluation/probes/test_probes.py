@@ -6,9 +6,11 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from ssl_jets.evaluation.probes.classes import (
     Labelled,
+    fitted_trees,
     knn_probe,
     knn_votes,
     linear_probe,
+    linear_reader,
     standardize,
     tree_columns,
     tree_probe,
@@ -117,9 +119,19 @@ def test_the_unit_of_the_weights_changes_no_probe(probe) -> None:
 @pytest.mark.parametrize("probe", PROBES)
 def test_jets_of_no_weight_neither_fit_nor_test(probe) -> None:
     (z_fit, y_fit), (z_test, y_test) = separable(600), separable(500, seed=1)
-    rng = np.random.default_rng(7)
-    rows, others = [np.concatenate([np.arange(len(y)), np.arange(len(y))]) for y in (y_fit, y_test)], []
-    for (z, y), row in zip(((z_fit, y_fit), (z_test, y_test)), rows):
-        weights = np.repeat([1.0, 0.0], len(y))
-        others.append(Labelled(z[row], np.concatenate([y, rng.integers(0, 4, len(y))]), weights))
-    assert probe(*others).accuracy.value > 0.85  # half of the labels are wrong, and weigh nothing
+    others = []
+    for z, y in ((z_fit, y_fit), (z_test, y_test)):
+        wrong = (y + 1) % 4
+        weights = np.repeat([1.0, 0.0, 0.0], len(y))
+        others.append(Labelled(np.tile(z, (3, 1)), np.concatenate([y, wrong, wrong]), weights))
+    assert probe(*others).accuracy.value > 0.85  # two of three labels are wrong, and weigh nothing
+
+
+def test_the_probabilities_of_a_jet_do_not_depend_on_the_other_jets_to_test_on() -> None:
+    fit, (x, _) = Labelled.of(*separable(300)), separable(200, seed=1)
+    x[:3, 0] = x[0, 0]
+    linear = linear_reader(fit, 4)
+    np.testing.assert_allclose(linear(x[:3]), linear(x)[:3], rtol=1e-5)
+    x[:3, 0] = np.nan  # a column that these jets lack, unlike the jets to fit on
+    trees = fitted_trees(fit, 4, 0)
+    np.testing.assert_array_equal(trees(x[:3]), trees(x)[:3])

@@ -73,6 +73,10 @@ def test_mmd_does_not_depend_on_the_scale_or_offset_of_z() -> None:
     source, target = cloud(30, 0), cloud(30, 1, shift=1.0)
     found = float(mmd(source, target, SCALES))
     assert float(mmd(100 * source + 1000, 100 * target + 1000, SCALES)) == pytest.approx(found, rel=1e-3)
+    factor = torch.ones((), requires_grad=True)  # the ruler has no gradient: a smaller z is a smaller distance
+    mmd(factor * source, factor * target, SCALES).backward()
+    assert factor.grad is not None
+    assert float(factor.grad) > 0.1 * found
 
 
 def test_a_kernel_is_one_for_equal_jets_and_falls() -> None:
