@@ -41,7 +41,7 @@ class MmdSettings(Settings):
 class SinkhornSettings(Settings):
     """Settings of `--adapt sinkhorn` (`method.sinkhorn.*`)."""
 
-    weight: float = Field(default=1.0, gt=0)
+    weight: float = Field(default=0.1, gt=0)
     """Factor of the loss."""
     regularization: float = Field(default=0.5, ge=0.01)
     """Entropic regularization of the transport plans, in units of the mean squared distance of two jets of the batch.
