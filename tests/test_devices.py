@@ -17,15 +17,15 @@ from ssl_jets import methods
 from ssl_jets.config import TrainSettings
 from ssl_jets.diagnostics.monitor import Monitor
 from ssl_jets.finetuning.adaptation import DannTerm, DistanceTerm
+from ssl_jets.finetuning.adaptation_settings import DannSettings, ReweightSettings
 from ssl_jets.finetuning.modes.base import BatchList
 from ssl_jets.finetuning.objective import Objective
-from ssl_jets.finetuning.settings import DannSettings, ReweightSettings
 from ssl_jets.finetuning.source_weights import SourceWeights
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.model import embed_jets
 from ssl_jets.nn.augment import AUGMENTATIONS, Views, make_view
-from ssl_jets.nn.domain.distance import SCALES, coral, mmd
+from ssl_jets.nn.domain.distance import SCALES, coral, mmd, sinkhorn
 from ssl_jets.nn.masking import MaskStrategy, hide
 from ssl_jets.nn.tasks import TaskSettings
 from ssl_jets.training.placement import gather_moments
@@ -121,13 +121,15 @@ TERMS = {
     "dann": lambda dim: {"domain": DannTerm(DannSettings(), dim, {2})},
     "coral": lambda dim: {"domain": DistanceTerm(coral, 10.0, {2})},
     "mmd": lambda dim: {"domain": DistanceTerm(partial(mmd, scales=SCALES), 1.0, {2})},
+    "sinkhorn": lambda dim: {"domain": DistanceTerm(partial(sinkhorn, regularization=0.5), 1.0, {2})},
 }
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("device")
 @pytest.mark.parametrize(
-    ("adapt", "regression"), [("none", "mean"), ("dann", "quantile"), ("coral", "gaussian"), ("mmd", "mean")]
+    ("adapt", "regression"),
+    [("none", "mean"), ("dann", "quantile"), ("coral", "gaussian"), ("mmd", "mean"), ("sinkhorn", "mean")],
 )
 def test_finetuning_trains_there(adapt: str, regression: str, jets: Jets) -> None:
     encoder = tiny_encoder(jets, pool="attention", pair_bias=True)

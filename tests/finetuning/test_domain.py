@@ -20,13 +20,13 @@ from ssl_jets.data.sources import Source
 from ssl_jets.errors import UsageError
 from ssl_jets.finetuning import FinetuneSettings, finetune, resolve_finetune
 from ssl_jets.finetuning.adaptation import DannTerm, DistanceTerm, DomainTerm
+from ssl_jets.finetuning.adaptation_settings import CoralSettings, DannSettings, ReweightSettings
 from ssl_jets.finetuning.objective import L2SPTerm, Objective
-from ssl_jets.finetuning.settings import CoralSettings, DannSettings, ReweightSettings
 from ssl_jets.finetuning.setup import build_objective
 from ssl_jets.finetuning.source_weights import SourceWeights
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.model_file import load_model
-from ssl_jets.nn.domain.distance import SCALES, coral, mmd
+from ssl_jets.nn.domain.distance import SCALES, coral, mmd, sinkhorn
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.tasks import Tasks, TaskSettings
 from ssl_jets.runtime.signals import Interrupted
@@ -78,7 +78,7 @@ def test_labels_of_the_target_change_nothing(
     assert shas[0] == shas[1]
 
 
-@pytest.mark.parametrize("adapt", ["dann", "coral", "mmd"])
+@pytest.mark.parametrize("adapt", ["dann", "coral", "mmd", "sinkhorn"])
 def test_half_of_a_batch_is_of_the_target_and_its_loss_is_logged(
     pretrained: Path, class_files: list[JetFile], write_jetclass: Any, tmp_path: Path, adapt: str
 ) -> None:
@@ -119,10 +119,11 @@ def terms(encoder: Encoder) -> dict[str, DomainTerm]:
         "dann": DannTerm(DannSettings(), encoder.dim, [TARGET]),
         "coral": DistanceTerm(coral, 3.0, [TARGET]),
         "mmd": DistanceTerm(partial(mmd, scales=SCALES), 2.0, [TARGET]),
+        "sinkhorn": DistanceTerm(partial(sinkhorn, regularization=0.5), 2.0, [TARGET]),
     }
 
 
-@pytest.mark.parametrize("name", ["dann", "coral", "mmd"])
+@pytest.mark.parametrize("name", ["dann", "coral", "mmd", "sinkhorn"])
 def test_a_term_is_the_loss_between_the_jets_of_the_two_files(sample_jets: Jets, name: str) -> None:
     source, target = sample_jets.select(torch.arange(10)), harder(sample_jets.select(torch.arange(10, 18)))
     encoder = tiny_encoder(sample_jets)
@@ -134,6 +135,7 @@ def test_a_term_is_the_loss_between_the_jets_of_the_two_files(sample_jets: Jets,
         "dann": lambda: term.discriminator(*z, 1.0)[0],  # type: ignore[operator, union-attr]
         "coral": lambda: 3 * coral(*z),
         "mmd": lambda: 2 * mmd(*z, SCALES),
+        "sinkhorn": lambda: 2 * sinkhorn(*z, 0.5),
     }[name]()
     torch.testing.assert_close(found["loss_domain"], expected.detach(), rtol=1e-4, atol=1e-6)
     alone = Objective(TaskSettings(), encoder, CLASSES)
@@ -158,7 +160,7 @@ def test_trainable_weights_of_every_mode_get_a_gradient_from_the_domains(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["dann", "coral", "mmd"])
+@pytest.mark.parametrize("name", ["dann", "coral", "mmd", "sinkhorn"])
 def test_adaptation_brings_z_of_the_domains_together(sample_jets: Jets, name: str) -> None:
     """Beside the same training without its gradient: the discriminator is deceived, the distance is smaller."""
 
@@ -169,6 +171,7 @@ def test_adaptation_brings_z_of_the_domains_together(sample_jets: Jets, name: st
             "dann": lambda: DannTerm(DannSettings(weight=weight), encoder.dim, [TARGET]),
             "coral": lambda: DistanceTerm(coral, 100 * weight, [TARGET]),
             "mmd": lambda: DistanceTerm(partial(mmd, scales=SCALES), weight, [TARGET]),
+            "sinkhorn": lambda: DistanceTerm(partial(sinkhorn, regularization=0.5), weight, [TARGET]),
         }[name]()
         objective = Objective(TaskSettings(), encoder, CLASSES, {"domain": term})
         optimizer = torch.optim.Adam(objective.parameters(), lr=1e-3)
@@ -185,7 +188,7 @@ def test_adaptation_brings_z_of_the_domains_together(sample_jets: Jets, name: st
         return -found if name == "dann" else found / weight
 
     without = apart(1e-6)
-    assert apart(1.0) < {"dann": without - 0.02, "coral": without, "mmd": without / 2}[name]
+    assert apart(1.0) < {"dann": without - 0.02, "coral": without, "mmd": without / 2, "sinkhorn": without / 2}[name]
 
 
 def test_a_weight_of_two_is_the_jet_twice_and_of_zero_is_none() -> None:
@@ -293,6 +296,7 @@ def test_the_pull_is_its_strength_times_half_the_squared_way(batch: Jets) -> Non
         (None, ["method.adapt=dann"], "--adapt dann"),
         ("target.root", [], "--domain"),
         ("target.root", ["method.adapt=coral", "method.mode=probe"], "--adapt coral"),
+        ("target.root", ["method.adapt=sinkhorn", "method.mode=probe"], "--adapt sinkhorn"),
         (
             "target.root",
             ["method.adapt=mmd", "data.unlabelled_ratio=0.1", "train.batch_size=8"],

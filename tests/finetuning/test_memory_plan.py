@@ -83,7 +83,7 @@ def test_with_an_adaptation_batches_hold_jets_of_both_domains_and_z_is_never_fix
             assert bool((jets.labels[of_target] == -1).all())
 
 
-@pytest.mark.parametrize("adapt", ["dann", "coral", "mmd", "reweight"])
+@pytest.mark.parametrize("adapt", ["dann", "coral", "mmd", "sinkhorn", "reweight"])
 def test_a_dry_run_does_what_an_adaptation_does(
     pretrained: Path,
     class_files: list[JetFile],

@@ -128,7 +128,7 @@ def finetune(
         labels: share (at most 1.0) or number of labelled jets; by default all.
         folds: train a model for each fold, which holds that fold out, and write the out-of-fold scores of all jets.
         domain: unlabelled jets of the target domain.
-        adapt: domain adaptation with these jets: "dann", "coral", "mmd" or "reweight".
+        adapt: domain adaptation with these jets: "dann", "coral", "mmd", "sinkhorn" or "reweight".
         config: YAML file of settings; `settings` and the other arguments win over it.
         settings: further settings, such as `{"train.lr": 5e-4}`.
         out: the run folder; by default `runs/finetune-MODE`.

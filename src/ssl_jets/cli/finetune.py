@@ -50,6 +50,7 @@ class AdaptName(StrEnum):
     dann = "dann"
     coral = "coral"
     mmd = "mmd"
+    sinkhorn = "sinkhorn"
     reweight = "reweight"
 
 

@@ -11,12 +11,13 @@ from torch import Tensor
 from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.shared import shared_columns
 from ssl_jets.data.subset import subsample
+from ssl_jets.finetuning.adaptation_settings import DannSettings
 from ssl_jets.finetuning.objective import Objective, Term
-from ssl_jets.finetuning.settings import DannSettings, FinetuneSettings
+from ssl_jets.finetuning.settings import FinetuneSettings
 from ssl_jets.finetuning.source_weights import SourceWeights
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.nn.domain.adversary import Discriminator, ramp
-from ssl_jets.nn.domain.distance import coral, mmd
+from ssl_jets.nn.domain.distance import coral, mmd, sinkhorn
 from ssl_jets.training.run_setup import TrainingInputs
 
 
@@ -48,6 +49,9 @@ def attach(objective: Objective, cfg: FinetuneSettings, target: Iterable[int]) -
         objective.terms["domain"] = DistanceTerm(coral, cfg.coral.weight, target)
     elif cfg.adapt == "mmd":
         objective.terms["domain"] = DistanceTerm(partial(mmd, scales=cfg.mmd.scales), cfg.mmd.weight, target)
+    elif cfg.adapt == "sinkhorn":
+        distance = partial(sinkhorn, regularization=cfg.sinkhorn.regularization)
+        objective.terms["domain"] = DistanceTerm(distance, cfg.sinkhorn.weight, target)
     return None
 
 

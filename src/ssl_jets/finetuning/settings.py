@@ -10,53 +10,21 @@ from pydantic import Field, field_validator, model_validator
 from ssl_jets.config import SHAPE, ModelSettings, Recipe, RunSettings, Settings, read_config, resolve
 from ssl_jets.data.loading.mixed import shares
 from ssl_jets.errors import UsageError
+from ssl_jets.finetuning.adaptation_settings import (
+    ADAPTED_Z,
+    CoralSettings,
+    DannSettings,
+    MmdSettings,
+    ReweightSettings,
+    SinkhornSettings,
+)
 from ssl_jets.model_file import Model, load_model
-from ssl_jets.nn.domain.distance import SCALES
 from ssl_jets.nn.particles.tasks import ClassWeights
 from ssl_jets.nn.tasks import LABEL, TaskSettings
 from ssl_jets.training.run_setup import split_of
 
-
-class DannSettings(Settings):
-    """Settings of `--adapt dann` (`method.dann.*`)."""
-
-    weight: float = Field(default=0.3, gt=0)
-    """Largest factor of the reversed gradient; 1 in the paper."""
-    gamma: float = Field(default=10.0, gt=0)
-    """Steepness of its ramp: the factor is weight (2 / (1 + exp(-gamma p)) - 1) at the fraction p of the training."""
-    hidden: int = Field(default=128, ge=1)
-    """Width of the discriminator."""
-
-
-class CoralSettings(Settings):
-    """Settings of `--adapt coral` (`method.coral.*`)."""
-
-    weight: float = Field(default=10.0, gt=0)
-    """Factor of the loss."""
-
-
-class MmdSettings(Settings):
-    """Settings of `--adapt mmd` (`method.mmd.*`)."""
-
-    weight: float = Field(default=1.0, gt=0)
-    """Factor of the loss."""
-    scales: tuple[float, ...] = Field(default=SCALES, min_length=1)
-    """Squared widths of the kernels, in units of the mean squared distance of two jets of the batch."""
-
-
-class ReweightSettings(Settings):
-    """Settings of `--adapt reweight` (`method.reweight.*`)."""
-
-    clip: float = Field(default=10.0, gt=1)
-    """Largest weight of a jet, before all are divided by their mean; the smallest is 1 / clip."""
-    jets: int = Field(default=10_000, ge=20)
-    """Jets of each domain: one half to fit the weights, one half to measure them."""
-
-
 FIXED_Z = ("probe",)
 """Modes that keep z fixed."""
-ADAPTED_Z = ("dann", "coral", "mmd")
-"""Adaptations that compare z of the domains, and so need jets of both in a batch."""
 
 
 class LoraSettings(Settings):
@@ -121,15 +89,17 @@ class FinetuneSettings(TaskSettings):
     """Labelled jets to use: a share (at most 1.0) or a number; all by default. The subset is stratified and nested."""
     subset_seed: int = Field(default=0, ge=0)
     """Seed of the subset."""
-    adapt: Literal["none", "dann", "coral", "mmd", "reweight"] = "none"
-    """Adaptation to the unlabelled jets of the target domain (`--domain`): `dann`, `coral` and `mmd` align their z with
-    the source; `reweight` weights the labelled source jets by the density ratio of target and source."""
+    adapt: Literal["none", "dann", "coral", "mmd", "sinkhorn", "reweight"] = "none"
+    """Adaptation to the unlabelled jets of the target domain (`--domain`): `dann`, `coral`, `mmd` and `sinkhorn` align
+    their z with the source; `reweight` weights the labelled source jets by the density ratio of target and source."""
     dann: DannSettings = DannSettings()
     """Settings of `dann`."""
     coral: CoralSettings = CoralSettings()
     """Settings of `coral`."""
     mmd: MmdSettings = MmdSettings()
     """Settings of `mmd`."""
+    sinkhorn: SinkhornSettings = SinkhornSettings()
+    """Settings of `sinkhorn`."""
     reweight: ReweightSettings = ReweightSettings()
     """Settings of `reweight`."""
     l2_sp: float = Field(default=0.0, ge=0)

@@ -15,10 +15,11 @@ from ssl_jets.data.loading.counting import Labelled, Wanted, count_labelled
 from ssl_jets.data.loading.pairs import refuse_pairs
 from ssl_jets.data.request import Request
 from ssl_jets.embedding.encoding import column_differences, trained_columns
+from ssl_jets.finetuning.adaptation_settings import ADAPTED_Z
 from ssl_jets.finetuning.modes import MODES
 from ssl_jets.finetuning.objective import L2SPTerm, Objective
 from ssl_jets.finetuning.particles import particle_targets
-from ssl_jets.finetuning.settings import ADAPTED_Z, FinetuneSettings
+from ssl_jets.finetuning.settings import FinetuneSettings
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import BaseEncoder

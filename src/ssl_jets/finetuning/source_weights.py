@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from ssl_jets.finetuning.settings import ReweightSettings
+from ssl_jets.finetuning.adaptation_settings import ReweightSettings
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.model import embed_jets
 from ssl_jets.nn.domain.density_ratio import DensityRatio, DensityRatioFit

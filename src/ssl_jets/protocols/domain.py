@@ -26,7 +26,7 @@ from ssl_jets.errors import UsageError
 from ssl_jets.evaluation.compare import names_of
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc
 from ssl_jets.finetuning import finetune, resolve_finetune
-from ssl_jets.finetuning.settings import ADAPTED_Z
+from ssl_jets.finetuning.adaptation_settings import ADAPTED_Z
 from ssl_jets.jets import Jets
 from ssl_jets.model import default_device
 from ssl_jets.model_file import Model, load_model

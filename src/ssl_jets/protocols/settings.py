@@ -19,7 +19,7 @@ class DomainSettings(Settings):
     """`model.size` of these."""
     pretrain_steps: int = Field(default=2000, ge=1)
     """Steps of these."""
-    adapt: tuple[Literal["none", "dann", "coral", "mmd", "reweight"], ...] = Field(
+    adapt: tuple[Literal["none", "dann", "coral", "mmd", "sinkhorn", "reweight"], ...] = Field(
         default=("none", "dann", "coral"), min_length=1
     )
     """Adaptations to compare."""
