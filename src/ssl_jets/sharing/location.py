@@ -136,8 +136,8 @@ def check_weights(folder: Path) -> None:
 
 def _find_model(path: Path) -> Path | None:
     """Return the folder with the description of a model: the path, `model/` in it, or a snapshot RUN@step-500."""
-    run, at, step = path.name.rpartition("@")
-    folders = [path, path / "model", *([path.with_name(run) / SNAPSHOTS / step] if at and run else [])]
+    run, _, step = path.name.rpartition("@")
+    folders = [path, path / "model", *([path.with_name(run) / SNAPSHOTS / step] if run else [])]
     return next((folder for folder in folders if (folder / CONFIG).is_file()), None)
 
 
@@ -191,10 +191,8 @@ def _from_url(text: str) -> Path:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            hint = "export SSL_JETS_CACHE=FOLDER"
-            raise SslJetsError(
-                "the model cannot be copied", where=folder.parent, found=error.strerror, hint=hint
-            ) from None
+            what, hint = "the model cannot be copied", "export SSL_JETS_CACHE=FOLDER"
+            raise SslJetsError(what, where=folder.parent, found=error.strerror, hint=hint) from None
         work = WorkFolder(folder)
         try:
             fresh = work.path / "fresh"
