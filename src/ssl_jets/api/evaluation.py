@@ -148,13 +148,13 @@ def _evaluate_one(request: EvaluateRequest, settings: EvaluateSettings) -> Evalu
     from ssl_jets.evaluation.zfile import evaluate_z
     from ssl_jets.zfile import read_metadata
 
-    folder = request.folder("evaluation")
+    folder, name = request.folder("evaluation"), request.name
     if request.z:
         evaluate_files = evaluate_scores if "scores" in read_metadata(request.z[0]) else evaluate_z
         result = evaluate_files(request.z, folder, settings=settings, force=request.force, log=log)
         run, name = None, some_of([path.name for path in request.z], 3)
     else:
-        model, run, name = request.models[0], run_of(request.models[0]), request.name
+        model, run = request.models[0], run_of(request.models[0])
         result = evaluate_model(model, request.data, folder, settings=settings, force=request.force, log=log)
     log_reports(report.write_evaluation_report(folder, run, name=name))
     return result
