@@ -170,7 +170,7 @@ def test_lengths_offsets_and_owners_agree(lengths: list[int]) -> None:
 def test_a_column_is_found_by_its_name_and_a_missing_one_is_an_error() -> None:
     jets = numbered([2])
     assert jets.column("deta").tolist() == [0.0, -1.0]
-    with pytest.raises(ValueError, match="tuple"):
+    with pytest.raises(UsageError, match=r"no such column(.|\n)*energy(.|\n)*deta"):
         jets.column("energy")
 
 
@@ -223,6 +223,34 @@ def test_a_mask_of_numpy_or_torch_selects_as_the_indices_of_its_jets() -> None:
     with pytest.raises(UsageError, match="not one value a jet"):
         jets.select([True, False])
     assert jets.keep(np.array([True, False, True, True, False, False])).lengths.tolist() == [2, 1, 0]
+
+
+def test_negative_indices_count_from_the_end_in_all_that_belongs_to_the_jets() -> None:
+    jets = made_jets([3, 1, 2])
+    for negative, positive in ([-1], [2]), ([-2, 0], [1, 0]), ([-3, -1, 1], [0, 2, 1]):
+        one, other = jets.select(negative), jets.select(positive)
+        assert torch.equal(one.particles, other.particles)
+        assert torch.equal(one.offsets, other.offsets)
+        assert one.labels is not None
+        assert other.labels is not None
+        assert torch.equal(one.labels, other.labels)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ([3], r"no jet of this index(.|\n)*found: +3(.|\n)*-3 to 2"),
+        ([0, -4], r"no jet of this index(.|\n)*found: +-4"),
+        ([1.0], r"no indices of jets(.|\n)*float32 \[1\]"),
+        ([[0, 1]], r"no indices of jets(.|\n)*int64 \[1, 2\]"),
+        (1, "no indices of jets"),
+        (slice(2), "no indices of jets"),
+        (["QCD"], "no indices of jets"),
+    ],
+)
+def test_what_is_no_index_of_a_jet_is_one_message(wrong: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        made_jets([3, 1, 2]).select(wrong)
 
 
 def test_particles_are_kept_by_a_mask_and_not_by_indices() -> None:

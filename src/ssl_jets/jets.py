@@ -15,7 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ssl_jets.errors import DataError, SslJetsError, UsageError
+from ssl_jets.errors import DataError, SslJetsError, UsageError, nearest
+from ssl_jets.records.indices import indices_of
 from ssl_jets.records.packing import Packed, pack
 from ssl_jets.records.particles import require_columns, require_possible, tables_of, wrap_azimuth
 from ssl_jets.runtime.short_repr import ShortRepr
@@ -179,7 +180,13 @@ class Jets(ShortRepr):
         return len(self.offsets) - 1
 
     def column(self, name: str) -> Tensor:
-        """Return one particle column, `[particle]`."""
+        """Return one particle column, `[particle]`.
+
+        Raises:
+            UsageError: the jets do not have it.
+        """
+        if name not in self.columns:
+            raise UsageError("the jets have no such column", found=name, allowed=nearest(name, self.columns))
         return self.particles[:, self.columns.index(name)]
 
     def masses(self) -> Tensor:
@@ -229,15 +236,17 @@ class Jets(ShortRepr):
     def select(self, jets: Tensor | npt.ArrayLike) -> Jets:
         """Return the jets with the given indices (int64 `[selected]`), in that order, or of a mask (bool `[jet]`).
 
+        Negative indices count from the end.
+
         Raises:
-            UsageError: a mask of another length.
+            UsageError: a mask of another length, or not indices of these jets.
 
         Example:
             >>> jets = Jets.of([[[310.0, 0, 0], [0.4, 0, 0]], [[50.0, 0, 0]]], ("pt", "deta", "dphi"))
             >>> jets.select(torch.tensor([1, 0, 1])).column("pt").round(decimals=1).tolist()
             [50.0, 310.0, 0.4000000059604645, 50.0]
         """
-        jets = self._indices(jets)
+        jets = indices_of(jets, len(self), self.offsets.device)
         first = self.offsets[jets]
         lengths = self.offsets[jets + 1] - first
         offsets = offsets_of(lengths)
@@ -255,15 +264,6 @@ class Jets(ShortRepr):
             source=None if self.source is None else self.source.index_select(0, jets),
             second=None if self.second is None else self.second.select(jets),
         )
-
-    def _indices(self, jets: Tensor | npt.ArrayLike) -> Tensor:
-        """Return indices of jets; of a mask of all jets the indices of those that are chosen."""
-        index = torch.as_tensor(jets, device=self.offsets.device)
-        if index.dtype != torch.bool:
-            return index if index.numel() else index.long()
-        if index.shape != (len(self),):
-            raise UsageError("the mask has not one value a jet", found=tuple(index.shape), allowed=[(len(self),)])
-        return index.nonzero()[:, 0]
 
     def to(self, device: torch.device | str) -> Jets:
         """Copy the jets to another device: to a GPU asynchronously, from it synchronously."""

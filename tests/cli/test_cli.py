@@ -23,6 +23,7 @@ from ssl_jets.cli.app import app
 from ssl_jets.config import ModelSettings
 from ssl_jets.data.files import JetFile
 from ssl_jets.finetuning.settings import FinetuneSettings
+from ssl_jets.sharing.location import bundled_models
 from support.commands import Done
 from support.overridden import last_of, overridden
 
@@ -192,6 +193,34 @@ def test_inspect_shows_z_files_scores_files_and_models(
         assert "## Inputs and outputs" in card.out
         assert message in card.err
     assert_one_message(ssl_jets("inspect", z, "--plot", tmp_path / "z.png"), 2, "--plot", "no jets")
+
+
+def test_inspect_names_the_damage_of_a_model_or_z_file(
+    ssl_jets: Callable[..., Done], class_files: list[JetFile], tmp_path: Path
+) -> None:
+    jets, folder = class_files[0].source, tmp_path / "model"
+    weights = folder / "model.safetensors"
+
+    def inspect(words: str) -> None:
+        assert_one_message(ssl_jets("inspect", folder), 1, words)
+
+    shutil.copytree(bundled_models()["tiny-sup"], folder)
+    assert ssl_jets("inspect", folder).code == 0
+    weights.write_bytes(weights.read_bytes()[:-1])
+    inspect("another hash")
+    weights.unlink()
+    inspect("model.safetensors")
+    shutil.copy(bundled_models()["tiny-sup"] / weights.name, weights)
+    (folder / "config.json").write_text("{")
+    inspect("not the description of a model")
+    (folder / "config.json").unlink()
+    inspect("no config.json")
+
+    (tmp_path / "z.json").write_text('{"format": "ssl-jets z", "index": {"parts": [')
+    assert_one_message(ssl_jets("inspect", tmp_path / "z.json"), 1, "cannot be read as an index")
+    skipping = ssl_jets("inspect", jets, tmp_path / "z.json", "--set", "data.bad_files=skip")
+    assert (skipping.code, str(jets) in skipping.out) == (0, True)
+    assert f"file left out: {tmp_path / 'z.json'}" in skipping.err
 
 
 # Wrong usage

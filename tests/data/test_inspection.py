@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.inspection import files_as_objects, files_as_text, inspect_files
+from ssl_jets.errors import DataError
 
 
 def test_a_column_without_a_number_has_dashes_and_null(write_jetclass: Callable[..., Path]) -> None:
@@ -66,3 +68,12 @@ def test_jet_columns_of_a_schema_have_their_unit(write_jetclass: Callable[..., P
     words = {line.split()[0]: line.split()[1] for line in lines if line.split()[0] in ("fat_pt", "ratio")}
     assert words["fat_pt"] == "GeV"
     assert float(words["ratio"]) > 0
+
+
+def test_a_file_of_no_known_format_is_refused_with_names_of_its_branches(tmp_path: Path) -> None:
+    np.savez(tmp_path / "jets.npz", p4=np.ones((3, 5, 4), np.float32), y=np.zeros(3, int))
+    np.save(tmp_path / "jets.npy", np.ones((3, 5, 4), np.float32))
+    with pytest.raises(DataError, match=r"no jets of a known format(.|\n)*6 branches: p4, y, p4\[0\]"):
+        inspect_files([str(tmp_path / "jets.npz")], {})
+    with pytest.raises(DataError, match=r"no kind that is read(.|\n)*numpy\.savez"):
+        inspect_files([str(tmp_path / "jets.npy")], {})

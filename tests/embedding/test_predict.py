@@ -6,8 +6,10 @@ import contextlib
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from ssl_jets.embedding.embed import embed
 from ssl_jets.embedding.inputs import PartOf
 from ssl_jets.embedding.options import OutSettings
 from ssl_jets.embedding.predictions import predict
+from ssl_jets.embedding.writing import _require_some
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
@@ -320,7 +323,7 @@ def test_an_unopened_file_has_no_number_in_the_merged_file(
     for number, path in enumerate(written, 1):
         part = PartOf(number, parts)
         run([runs["tagger"]], names, path, scores=["D = log(jet_pt)"], part=part, resume=resume, **options)
-    assert (f"WARNING: no jet of part 2 of {parts} can be embedded" in logged) == (parts == 4)
+    assert (f"WARNING: no jet of part 2 of {parts} can be used" in logged) == (parts == 4)
     merge_parts(written, tmp_path / "merged.npz")
     assert (tmp_path / "merged.npz").read_bytes() == (tmp_path / "one.npz").read_bytes()
 
@@ -487,3 +490,14 @@ def test_a_finished_file_without_z_is_not_one_with_z(
 
 def test_files_of_the_sample_have_the_classes_used_here() -> None:
     assert set(open_files(resolve_sources([sample_sources()[0].path]))[0].label_names) == set(CLASSES)
+
+
+def test_a_part_without_entries_is_no_warning() -> None:
+    logged = list[str]()
+    for left_out in ({}, {"broken.root": "the file cannot be read"}):
+        inputs: Any = SimpleNamespace(ranges=[], part=PartOf(1, 2), left_out=left_out)
+        _require_some(inputs, Counter(), logged.append)
+    assert logged == [
+        "note: part 1 of 2 has no entries; the other parts have all",
+        "WARNING: no jet of part 1 of 2 can be used",
+    ]

@@ -182,6 +182,11 @@ def test_results_without_baselines_on_observables_have_a_report_too(run: Path, t
     assert f"difference {strongest['value']:+.3f}" in shown
 
 
+def test_a_model_without_a_run_has_its_name_in_the_title(tmp_path: Path) -> None:
+    folder = write_evaluation(tmp_path / "e")
+    assert "<h1>Evaluation of small-ssl</h1>" in write_evaluation_report(folder, name="small-ssl").read_text()
+
+
 def test_figures_carry_the_line_of_an_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[list[str]] = []
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from ssl_jets.api import share
-from ssl_jets.api.evaluation import _folder_for
+from ssl_jets.api.evaluation import _folder_for, _name_of
 from ssl_jets.config import ModelSettings
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.model_file import Model, load_model, save_model
@@ -181,6 +181,9 @@ def test_a_bundled_model_is_found_by_its_name(
     assert "model: model, which comes with ssl-jets" in capsys.readouterr().err
     assert share("model", "hf:me/jets").folder == folder
     assert _folder_for(["model"], None) == Path("runs/evaluation")  # nothing is written into the package
+    assert _name_of(["model"]) == "model"
+    assert _name_of(["runs/mae/model"]) == "mae"
+    assert _name_of([f"https://host/model#sha256={digest}"]) == "https://host/model"
     with pytest.raises(SslJetsError, match="or a bundled model: model"):
         load_model("modl")
     (tmp_path / "model").mkdir()

@@ -16,6 +16,9 @@ from ssl_jets.simulation.run import SimulateSummary, simulate
 JETS, PART_JETS = 25, 10
 """Jets of the shared file, and of its parts but for the last."""
 
+BATCH = generator.BATCH
+"""Events of a batch in a process of its own, where nothing is replaced."""
+
 
 class Simulated(NamedTuple):
     """A request, and its result."""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import uproot
 
-from simulation.conftest import JETS, PART_JETS, Simulated
+from simulation.conftest import BATCH, JETS, PART_JETS, Simulated
 from ssl_jets.data.read import read_jets
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.runtime.signals import Interrupted
@@ -182,6 +182,8 @@ def test_a_process_without_jets_ends_with_one_message(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_jets_of_one(simulated: Simulated, tmp_path: Path) -> None:
-    summary = simulate(simulated.request, tmp_path / "jets.root", processes=2)
-    assert content(summary) == content(simulated.summary)
+def test_two_processes_give_the_jets_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generator, "BATCH", BATCH)  # workers are new processes
+    request = request_of(process="hbb", jets=JETS, seed=3)
+    one, two = (simulate(request, tmp_path / f"{count}.root", processes=count) for count in (1, 2))
+    assert content(one) == content(two)

@@ -126,6 +126,22 @@ def test_two_accumulated_batches_of_8_are_one_of_16(
         torch.testing.assert_close(weights[1][name], value, atol=1e-5, rtol=1e-4)
 
 
+def test_the_log_averages_over_the_jets_that_have_a_label(batch: Jets, tmp_path: Path) -> None:
+    assert batch.labels is not None
+    some = batch.select(torch.arange(16))
+    assert some.labels is not None
+    some.labels[8:] = -1
+    first = []
+    for accumulate in (1, 2):
+        settings = settings_of(steps=2, batch_size=8, accumulate=accumulate)
+        _, run = run_fit(supervised(batch), InOrder(some, 8), tmp_path / str(accumulate), settings)
+        first.append(lines(run)[0])
+    assert first[1]["loss"] == pytest.approx(first[0]["loss"], rel=1e-4)
+    assert first[1]["accuracy"] == pytest.approx(first[0]["accuracy"])
+    (_, unlabelled) = lines(TrainingRun(tmp_path / "1"))
+    assert (unlabelled["loss"], unlabelled.get("accuracy")) == (0, None)
+
+
 def test_the_gradient_is_clipped_and_its_norm_before_that_is_logged(
     batch: Jets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

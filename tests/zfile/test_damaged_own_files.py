@@ -17,6 +17,7 @@ import pytest
 import uproot
 
 from ssl_jets.config import TrainSettings, read_config
+from ssl_jets.data.sources import sample_sources
 from ssl_jets.errors import DataError, SslJetsError
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import CONFIG, METHOD_WEIGHTS, WEIGHTS, Model, load_method, load_model, save_model
@@ -24,6 +25,7 @@ from ssl_jets.nn.heads import ClassHead
 from ssl_jets.report.folders import read_run
 from ssl_jets.training.run_folder import TrainingRun
 from ssl_jets.zfile import ZFile, ZMetadata, ZWriter, iterate_z, read_z, z_columns
+from ssl_jets.zfile.description import described_zfile
 from ssl_jets.zfile.formats import SUFFIXES
 from support.small_models import CLASSES, build_method, tiny_encoder
 
@@ -118,6 +120,39 @@ def write_rows_with(path: Path, rows: dict[str, npt.NDArray[Any]], metadata: str
     for start in range(0, 60, 20):
         sink.write({column.name: rows[column.name][start : start + 20] for column in COLUMNS})
     sink.close(metadata)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_the_description_of_a_damaged_z_file_names_the_damage(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"z{suffix}"
+    rows = write_z(path)
+    stored = read_raw_metadata(path)
+    for changed, words in (
+        (stored.replace('"mae"', '"jepa"'), "the z file is damaged"),
+        (stored[:-200], "the metadata of the z file is not JSON"),
+        (stored.replace('"format_version": 1', '"format_version": 9'), "written by a newer ssl-jets"),
+    ):
+        write_rows_with(path, rows, changed)
+        with pytest.raises(DataError, match=words):
+            described_zfile(path)
+    write_rows_with(path, rows, '{"author": "another tool"}')
+    assert described_zfile(path) is None
+    path.write_bytes(path.read_bytes()[:100])  # the readers of jets have a message for it
+    assert described_zfile(path) is None
+
+
+def test_the_description_of_a_file_of_jets_opens_no_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, open_key = [], uproot.ReadOnlyDirectory.__getitem__
+    monkeypatch.setattr(
+        uproot.ReadOnlyDirectory, "__getitem__", lambda file, key: opened.append(key) or open_key(file, key)
+    )
+    assert described_zfile(Path(sample_sources()[0].path)) is None
+    assert opened == []
+
+
+def test_metadata_that_is_a_python_object_are_of_another_tool(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "jets.npz", metadata=np.array({"author": "another tool"}, dtype=object))
+    assert described_zfile(tmp_path / "jets.npz") is None
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -14,9 +14,10 @@ PROTOCOLS = ("labels", "anomaly", "domain")
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """The arguments of `evaluate` with their types."""
+    """The arguments of `evaluate` with their types, and the name of a single model for its report."""
 
     models: tuple[Path, ...] = ()
+    name: str | None = None
     z: tuple[Path, ...] = ()
     generated: tuple[str, ...] = ()
     ensemble: bool = False

@@ -12,6 +12,7 @@ from ssl_jets.api.early import check_new_evaluation, check_read, check_where
 from ssl_jets.api.embedding import log_sample
 from ssl_jets.api.evaluate_request import EvaluateRequest, run_of
 from ssl_jets.api.run_files import Remembered
+from ssl_jets.errors import some_of
 from ssl_jets.runtime.console import log
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def evaluate(
     efficiencies = [efficiency] if isinstance(efficiency, int | float) else list(efficiency)
     request = EvaluateRequest(
         models=tuple(map(model_of, names_of(runs))),
+        name=_name_of(names_of(runs)),
         z=tuple(map(Path, names_of(z))),
         generated=names_of(generated),
         ensemble=ensemble,
@@ -96,6 +98,15 @@ def evaluate(
         check_new_evaluation(request.folder("evaluation"), request.z, force=force)
     tune_memory()
     return _reported(_evaluate_domains(request)) if protocol == "domain" else _evaluate(request)
+
+
+def _name_of(runs: Sequence[str]) -> str | None:
+    """Return the name of a single model, for the title of a report: of its folder, or where it comes from."""
+    from ssl_jets.sharing.location import is_elsewhere
+
+    if len(runs) != 1:
+        return None
+    return runs[0].partition("#")[0] if is_elsewhere(runs[0]) else run_of(Path(runs[0])).resolve().name
 
 
 def _folder_for(runs: Sequence[str], protocol: str | None) -> Path | None:
@@ -137,15 +148,15 @@ def _evaluate_one(request: EvaluateRequest, settings: EvaluateSettings) -> Evalu
     from ssl_jets.evaluation.zfile import evaluate_z
     from ssl_jets.zfile import read_metadata
 
-    folder = request.folder("evaluation")
+    folder, name = request.folder("evaluation"), request.name
     if request.z:
         evaluate_files = evaluate_scores if "scores" in read_metadata(request.z[0]) else evaluate_z
         result = evaluate_files(request.z, folder, settings=settings, force=request.force, log=log)
-        run = None
+        run, name = None, some_of([path.name for path in request.z], 3)
     else:
         model, run = request.models[0], run_of(request.models[0])
         result = evaluate_model(model, request.data, folder, settings=settings, force=request.force, log=log)
-    log_reports(report.write_evaluation_report(folder, run))
+    log_reports(report.write_evaluation_report(folder, run, name=name))
     return result
 
 

@@ -47,10 +47,9 @@ def inspect(
     tree = tree_of(parse_set(set_ or []), schema, where)
     check_read(tree)
     settings = resolve(FileSettings, tree)
-    outputs, jets = _outputs(sources, json_=json_)
+    outputs, jets, unopened = _outputs(sources, skip=settings.data.bad_files == "skip", json_=json_)
     if plot is not None and not jets:
         raise UsageError("no jets are named to draw", where="--plot", found=", ".join(sources))
-    unopened: dict[str, str] = {}
     inspected = inspect_files(jets, unopened, settings.data) if jets else []
     for line in skipped_files(unopened):
         log(line)
@@ -66,24 +65,38 @@ def inspect(
     print_result(folded("\n\n".join(texts)))
 
 
-def _outputs(sources: list[str], *, json_: bool) -> tuple[list[Any], list[str]]:
-    """Return the contents of the models and of the z and scores files among the sources, and the other sources."""
+def _outputs(sources: list[str], *, skip: bool, json_: bool) -> tuple[list[Any], list[str], dict[str, str]]:
+    """Return the contents of models, and of z and scores files, the other sources, and skipped files with the reason.
+
+    Raises:
+        DataError: a z or scores file is damaged; with `skip`, if all sources are.
+    """
+    from ssl_jets.errors import DataError
     from ssl_jets.runtime.reading import read_json
-    from ssl_jets.sharing.location import CONFIG, locate, model_folder, names_model
+    from ssl_jets.sharing.location import CONFIG, check_weights, locate, model_folder, names_model
     from ssl_jets.sharing.model_card import read_card
     from ssl_jets.zfile.description import described_zfile, zfile_as_text
 
     outputs: list[Any] = []
-    jets = []
+    jets, damaged = list[str](), dict[str, DataError]()
     for source in sources:
         if names_model(source):
             folder = model_folder(locate(source))
+            check_weights(folder)
             outputs.append(read_json(folder / CONFIG, "the model cannot be read") if json_ else read_card(folder))
-        elif (facts := described_zfile(Path(source))) is not None:
-            outputs.append(facts if json_ else zfile_as_text(facts))
-        else:
+            continue
+        try:
+            facts = described_zfile(Path(source))
+        except DataError as error:
+            damaged[source] = error
+            continue
+        if facts is None:
             jets.append(source)
-    return outputs, jets
+        else:
+            outputs.append(facts if json_ else zfile_as_text(facts))
+    if damaged and not (skip and (outputs or jets)):
+        raise next(iter(damaged.values()))
+    return outputs, jets, {name: error.what for name, error in damaged.items()}
 
 
 def _check_plot(path: Path, *, force: bool) -> None:

@@ -16,7 +16,7 @@ from ssl_jets.data.request import NOT_SELECTED
 from ssl_jets.data.schemas.check import like_labels
 from ssl_jets.data.schemas.value import COLUMN_UNITS, FeatureSource
 from ssl_jets.jets import COLUMNS
-from ssl_jets.runtime.terminal import stdout_width
+from ssl_jets.runtime.terminal import by_reason, stdout_width
 
 SAMPLE = 20_000
 """Entries that are sampled, of all files together."""
@@ -94,7 +94,7 @@ def _headline(file: JetFile) -> str:
 
 
 def _skipped(seen: Profile) -> str:
-    return ", ".join(f"{number:,} ({reason})" for reason, number in seen.left_out.items() if reason != NOT_SELECTED)
+    return by_reason({reason: number for reason, number in seen.left_out.items() if reason != NOT_SELECTED})
 
 
 def _selected(seen: Profile) -> list[str]:

@@ -262,8 +262,10 @@ def _require_some(inputs: Inputs, skipped: Counter[str], log: Log) -> None:
         where = file_names(inputs.files, inputs.ranges)
         purpose = "that is selected" if set(+skipped) == {NOT_SELECTED} else "that can be embedded"
         require_jets(jets, purpose, where=where, left_out=skipped)
+    elif not inputs.ranges and not inputs.left_out:  # one basket cannot be shared out
+        log(f"note: part {inputs.part.number} of {inputs.part.of} has no entries; the other parts have all")
     elif not jets:
-        log(f"WARNING: no jet of part {inputs.part.number} of {inputs.part.of} can be embedded")
+        log(f"WARNING: no jet of part {inputs.part.number} of {inputs.part.of} can be used")
 
 
 def _skipped(folder: Path, pieces: int) -> Counter[str]:

@@ -34,6 +34,9 @@ class Method(nn.Module):
         projector    the map from z to the vectors that the loss compares (`projection`)
         tasks        supervised tasks on z, whose heads are exported
 
+    Attributes:
+        last: loss and parts of the last batch, detached, to log: means with their weights.
+
     Args:
         cfg: the method's own settings.
         encoder: the encoder to train.
@@ -84,6 +87,7 @@ class Method(nn.Module):
         auxiliary = cfg.observables_weight > 0 and not self.regresses_observables
         self.auxiliary = JetObservables(encoder.dim) if auxiliary else None
         self._whole: Jets | None = None
+        self.last: dict[str, list[Mean]] = {}
         self.register_load_state_dict_pre_hook(rename_weights)
 
     def loss(self, jets: Jets, progress: float) -> Mapping[str, Part]:
@@ -100,7 +104,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def forward(self, jets: Jets, progress: float, hide: float = 0.0) -> dict[str, Tensor]:
-        """Return the loss and its parts; distributed wrappers hook into this call.
+        """Return the loss and its parts, and keep them as `last`; distributed wrappers hook into this call.
 
         Args:
             jets: the batch.
@@ -108,7 +112,8 @@ class Method(nn.Module):
             hide: probability of hiding each group of inputs.
         """
         parts = self.means(jets, progress, hide)
-        return {name: total(means) for name, means in parts.items()}
+        self.last = {name: [Mean(value.detach(), weight) for value, weight in part] for name, part in parts.items()}
+        return {name: total(part) for name, part in parts.items()}
 
     def means(self, jets: Jets, progress: float, hide: float = 0.0) -> dict[str, list[Mean]]:
         """Return the loss with the observables', and its parts, as sums of means with their weights.

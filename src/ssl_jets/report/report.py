@@ -65,13 +65,17 @@ def write_run_report(run_folder: str | Path) -> Path:
 
 
 @_of_results
-def write_evaluation_report(evaluation_folder: str | Path, run_folder: str | Path | None = None) -> Path:
+def write_evaluation_report(
+    evaluation_folder: str | Path, run_folder: str | Path | None = None, *, name: str | None = None
+) -> Path:
     """Write the report of an evaluation.
 
     Args:
         evaluation_folder: holds `metrics.json` and `curves.json`.
         run_folder: the run of the evaluated model, whose training curves and settings are then shown too; a folder
             with only a model adds nothing.
+        name: name of the evaluated model or file, for the title; by default the method. A run has the name of its
+            folder.
 
     Returns:
         The path of `report.html`.
@@ -85,7 +89,7 @@ def write_evaluation_report(evaluation_folder: str | Path, run_folder: str | Pat
     body = [*headline_lines(result), evaluation_tiles(result), *evaluation(result, album)]
     if run is not None:
         body += run_sections(run, album)
-    title = f"Evaluation of {result.model.method if run is None else run.folder.resolve().name}"
+    title = f"Evaluation of {(name or result.model.method) if run is None else run.folder.resolve().name}"
     return _write(result.folder, title, _evaluated_line(result), body)
 
 

@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -37,6 +37,15 @@ def escaped(text: object) -> str:
     'jets\\x1b[31m.root'
     """
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), str(text))
+
+
+def by_reason(counts: Mapping[str, int]) -> str:
+    """Format numbers by their reason.
+
+    >>> by_reason({"no particles": 1030, "pt is zero": 2})
+    '1,030 (no particles), 2 (pt is zero)'
+    """
+    return ", ".join(f"{number:,} ({reason})" for reason, number in counts.items())
 
 
 def stdout_width() -> int | None:

@@ -26,6 +26,7 @@ from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.runtime.atomic import WorkFolder
 from ssl_jets.runtime.console import log
 from ssl_jets.runtime.package_files import package_folder
+from ssl_jets.runtime.reading import guarded, json_object, read_text, sha256_of
 
 WEIGHTS, METHOD_WEIGHTS, CONFIG = "model.safetensors", "method.safetensors", "config.json"
 """Files of a model folder; the second one only of a method that is saved whole."""
@@ -93,12 +94,11 @@ def model_folder(path: Path) -> Path:
     Raises:
         SslJetsError: there is no model in it.
     """
-    for folder in (path, path / "model"):
-        if (folder / CONFIG).is_file():
-            return folder
+    if (folder := _find_model(path)) is not None:
+        return folder
     run, at, step = path.name.rpartition("@")
     if at and (path.with_name(run) / "config.yaml").is_file():
-        return _snapshot_folder(path.with_name(run) / SNAPSHOTS, step)
+        raise _no_snapshot(path.with_name(run), step)
     found = "no such folder" if not path.exists() else "no config.json and no model/ in it"
     hint = "ssl-jets pretrain --out RUN makes one"
     if path.name == str(path) and bundled_models():
@@ -109,24 +109,45 @@ def model_folder(path: Path) -> Path:
 
 
 def names_model(name: str) -> bool:
-    """Check whether a name is a model or a run, and not a file or folder of jets."""
+    """Check whether a name is a model or a run, damaged or not, and not a file or folder of jets."""
+    if is_elsewhere(name):
+        return "://" not in name or "#sha256=" in name
     path = Path(name)
     run, at, _ = path.name.rpartition("@")
-    local = any((folder / CONFIG).is_file() and (folder / WEIGHTS).is_file() for folder in (path, path / "model"))
     unfinished = (path / "checkpoints").is_dir()
     snapshot = bool(at) and (path.with_name(run) / SNAPSHOTS).is_dir()
-    elsewhere = is_elsewhere(name) and ("://" not in name or "#sha256=" in name)
-    return local or unfinished or snapshot or elsewhere
+    if unfinished or snapshot or any((folder / WEIGHTS).is_file() for folder in (path, path / "model")):
+        return True
+    with suppress(OSError, ValueError):
+        return (folder := _find_model(path)) is not None and '"weights_sha256"' in read_text(folder / CONFIG)
+    return False
 
 
-def _snapshot_folder(snapshots: Path, step: str) -> Path:
-    """Return the folder of a snapshot of a run, `step-500`."""
-    if (snapshots / step / CONFIG).is_file():
-        return snapshots / step
-    available = sorted((folder.name for folder in snapshots.glob("step-*")), key=lambda name: (len(name), name))
-    raise SslJetsError(
+def check_weights(folder: Path) -> None:
+    """Check the weights of a model folder by the hashes in its description.
+
+    Raises:
+        SslJetsError: a file is missing, damaged or of another model.
+    """
+    for name, expected in _hashes(folder / CONFIG, folder / CONFIG).items():
+        with guarded("the model cannot be read", folder / name, error=SslJetsError):
+            _check(folder, name, sha256_of(folder / name), expected)
+
+
+def _find_model(path: Path) -> Path | None:
+    """Return the folder with the description of a model: the path, `model/` in it, or a snapshot RUN@step-500."""
+    run, _, step = path.name.rpartition("@")
+    folders = [path, path / "model", *([path.with_name(run) / SNAPSHOTS / step] if run else [])]
+    return next((folder for folder in folders if (folder / CONFIG).is_file()), None)
+
+
+def _no_snapshot(run: Path, step: str) -> SslJetsError:
+    """Return the error of a snapshot, `step-500`, that a run does not have."""
+    names = [folder.name for folder in (run / SNAPSHOTS).glob("step-*")]
+    available = sorted(names, key=lambda name: (len(name), name))
+    return SslJetsError(
         "the run has no such snapshot",
-        where=snapshots.parent,
+        where=run,
         found=step,
         allowed=available or None,
         hint=None if available else "--set train.snapshot_minutes=30 writes one every half an hour",
@@ -170,10 +191,8 @@ def _from_url(text: str) -> Path:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            hint = "export SSL_JETS_CACHE=FOLDER"
-            raise SslJetsError(
-                "the model cannot be copied", where=folder.parent, found=error.strerror, hint=hint
-            ) from None
+            what, hint = "the model cannot be copied", "export SSL_JETS_CACHE=FOLDER"
+            raise SslJetsError(what, where=folder.parent, found=error.strerror, hint=hint) from None
         work = WorkFolder(folder)
         try:
             fresh = work.path / "fresh"
@@ -191,19 +210,21 @@ def _from_url(text: str) -> Path:
 def _copy_model(url: str, digest: str, folder: Path) -> None:
     """Copy the files of a model folder, and check the hash of each file of weights."""
     _copy(f"{url}/{CONFIG}", folder / CONFIG, most=_MOST_CONFIG)
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        recorded, whole = config["weights_sha256"], config.get("whole") or {}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise SslJetsError("this is not the description of a model", where=f"{url}/{CONFIG}", found=error) from None
-    _check(url, CONFIG, str(recorded), digest)
-    _check(url, WEIGHTS, _copy(f"{url}/{WEIGHTS}", folder / WEIGHTS), digest)
-    if whole:
-        own = _copy(f"{url}/{METHOD_WEIGHTS}", folder / METHOD_WEIGHTS)
-        _check(url, METHOD_WEIGHTS, own, str(whole.get("weights_sha256")))
+    hashes = _hashes(folder / CONFIG, f"{url}/{CONFIG}")
+    _check(url, CONFIG, hashes[WEIGHTS], digest)
+    for name, expected in hashes.items():
+        _check(url, name, _copy(f"{url}/{name}", folder / name), expected)
 
 
-def _check(url: str, file: str, found: str, expected: str) -> None:
+def _hashes(config: Path, where: str | Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of weights from the description of a model; `where` names it in the message."""
+    with guarded("this is not the description of a model", where, error=SslJetsError):
+        content = json_object(read_text(config))
+        hashes = {WEIGHTS: str(content["weights_sha256"])}
+        return hashes | ({METHOD_WEIGHTS: str(whole["weights_sha256"])} if (whole := content.get("whole")) else {})
+
+
+def _check(url: str | Path, file: str, found: str, expected: str) -> None:
     if found != expected:
         raise SslJetsError("the model has another hash", where=f"{url}/{file}", found=found, allowed=[expected])
 

@@ -22,6 +22,7 @@ from ssl_jets.diagnostics.monitor import EARLY_STEPS, Monitor, summary_line
 from ssl_jets.errors import SslJetsError
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.collectives import alone
+from ssl_jets.nn.task_weights import mean_of_batches
 from ssl_jets.nn.transformer import Transformer
 from ssl_jets.runtime.process_group import Ranks
 from ssl_jets.training import checkpoint
@@ -109,22 +110,24 @@ class TrainingState:
         return self.settings.lr * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * share)))
 
     def take_step(self) -> dict[str, float]:
-        """Take one optimizer step and return the loss and its parts, averaged over the accumulated batches."""
+        """Take one optimizer step; return the loss and its parts, each the mean over the jets that have it.
+
+        A part that no jet of the accumulated batches has is left out; the loss is then 0.
+        """
         settings, fabric = self.settings, self.fabric
         self.nonfinite.begin(self.placement.trained)
         seed_step(settings.seed, self.step, fabric.global_rank)
         progress = self.schedule.progress(self.step)
         self.lr = self.learning_rate()
         set_rates(self.optimizer, self.lr, self.method.lr_multipliers(progress))
-        totals: dict[str, float] = {}
+        batches = []
         for micro in range(settings.accumulate):
             jets = next(self.stream)
             with fabric.no_backward_sync(self.wrapped, enabled=micro < settings.accumulate - 1):
                 parts = self.wrapped(jets.to(fabric.device), progress, settings.hide_features)
                 self.nonfinite.check(parts["loss"], jets, LOSS)
                 fabric.backward(parts["loss"] / settings.accumulate)
-            for name, value in parts.items():
-                totals[name] = totals.get(name, 0.0) + float(value.detach()) / settings.accumulate
+            batches.append(self.placement.trained.last)
             self.jets += len(jets) * fabric.world_size
         skip_frozen(self.optimizer)
         clipped = fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=settings.clip, error_if_nonfinite=False)
@@ -137,7 +140,7 @@ class TrainingState:
         if taken:
             self.placement.trained.after_step(self.schedule.progress(self.step + 1))
         self.step += 1
-        return totals | {"grad_norm": float(norm)}
+        return {"loss": 0.0} | mean_of_batches(batches) | {"grad_norm": float(norm)}
 
     def save(self, path: Path) -> None:
         """Write a checkpoint. All ranks call this; rank 0 writes the states of all streams."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ssl_jets.errors import DataError, UsageError
-from ssl_jets.zfile.opening import open_file
+from ssl_jets.runtime.terminal import by_reason
+from ssl_jets.zfile.opening import is_own, open_file
 
 Facts = dict[str, Any]
 
@@ -16,15 +16,15 @@ def described_zfile(path: Path) -> Facts | None:
     """Return path, rows, columns and metadata of a file that `embed`, `predict` or `merge` wrote.
 
     Returns:
-        None for other files: without the metadata of this package, of another format, or unreadable.
+        None for other files: without metadata of this package, or unreadable from their first bytes on.
+
+    Raises:
+        DataError: the file is damaged, or was written by a newer version.
     """
-    try:
-        with open_file(path) as file:
-            if not str(file.metadata.get("format", "")).startswith("ssl-jets "):
-                return None
-            return {"file": str(path), "rows": file.rows, "columns": list(file.names), **file.metadata}
-    except (DataError, UsageError):
+    if not is_own(path):
         return None
+    with open_file(path) as file:
+        return {"file": str(path), "rows": file.rows, "columns": list(file.names), **file.metadata}
 
 
 def zfile_as_text(facts: Mapping[str, Any]) -> str:
@@ -41,7 +41,7 @@ def zfile_as_text(facts: Mapping[str, Any]) -> str:
         "temperatures": ", ".join(f"{value:.4g}" for value in scores.get("temperatures", ()) if value != 1),
         "input": _inputs(facts["files"]),
         "where": facts.get("where"),
-        "without z" if kind == "z" else "without scores": _by_reason(facts["left_out"]),
+        "without z" if kind == "z" else "without scores": by_reason(facts["left_out"]),
         "left out": ", ".join(f"{name} ({reason})" for name, reason in facts["files_left_out"].items()),
         "part": f"{part['number']} of {part['of']}: ssl-jets merge joins them" if part else "",
     }
@@ -57,7 +57,3 @@ def _models(facts: Mapping[str, Any]) -> str:
 
 def _inputs(files: list[str]) -> str:
     return f"{len(files):,} files, such as {files[0]}" if len(files) > 1 else "".join(files)
-
-
-def _by_reason(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{number:,} ({reason})" for reason, number in counts.items())

@@ -30,17 +30,19 @@ class Sink(Protocol):
 
 
 class Reading(Protocol):
-    """Open z file.
+    """Open z file. Opening it reads little; its table is opened and its arrays are read on demand."""
 
-    Attributes:
-        rows: its number of rows.
-        names: columns with a number or a vector per row; other columns of a foreign file are not listed.
-        metadata: its JSON text, or None.
-    """
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
 
-    rows: int
-    names: tuple[str, ...]
-    metadata: str | None
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Columns with a number or a vector per row; other columns of a foreign file are not listed."""
+
+    @property
+    def metadata(self) -> str | None:
+        """JSON text, or None."""
 
     def blocks(self, names: Sequence[str], rows: int, start: int, stop: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
         """Yield the rows `start` to `stop` in blocks of at most `rows` rows; one empty block if there are none.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,13 +104,27 @@ class Hdf5Reading:
 
         # Many network file systems of computing centres have no locks.
         self._file = h5py.File(path, "r", locking="best-effort")
-        sets: dict[str, Any] = {}  # datasets in groups have names with a slash
-        self._file.visititems(lambda name, item: sets.update({name: item} if isinstance(item, h5py.Dataset) else {}))
-        sets = {name: item for name, item in sets.items() if item.ndim > 0}
-        self.rows = next((len(sets[name]) for name in COUNTED if name in sets), 0)
-        self.names = tuple(name for name, item in sets.items() if name in VECTORS.values() or self._is_column(item))
+
+    @cached_property
+    def metadata(self) -> str | None:
         text = self._file.attrs.get(METADATA)
-        self.metadata = str(text) if isinstance(text, str) else None
+        return str(text) if isinstance(text, str) else None
+
+    @cached_property
+    def _sets(self) -> dict[str, Any]:
+        """Return the datasets with rows; those in groups have names with a slash."""
+        sets: dict[str, Any] = {}
+        self._file.visititems(lambda name, item: sets.update({name: item} if hasattr(item, "ndim") else {}))
+        return {name: item for name, item in sets.items() if item.ndim > 0}
+
+    @cached_property
+    def rows(self) -> int:
+        return next((len(self._sets[name]) for name in COUNTED if name in self._sets), 0)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        items = self._sets.items()
+        return tuple(name for name, item in items if name in VECTORS.values() or self._is_column(item))
 
     def _is_column(self, item: Any) -> bool:
         return item.ndim == 1 and len(item) == self.rows and item.dtype.kind in "biuf"

@@ -11,6 +11,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -72,16 +73,29 @@ class NpzReading:
     """Reader that maps the arrays of the archive into memory; compressed arrays are loaded whole."""
 
     def __init__(self, path: Path) -> None:
-        arrays: dict[str, npt.NDArray[Any]] = {}
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                if info.filename.endswith(".npy"):
-                    arrays[info.filename.removesuffix(".npy")] = _array(path, archive, info)
-        text = arrays.pop(METADATA, None)
-        self.metadata = str(text) if text is not None and text.dtype.kind == "U" and text.ndim == 0 else None
-        self.rows = next((len(arrays[name]) for name in COUNTED if name in arrays and arrays[name].ndim), 0)
-        self._arrays = {name: array for name, array in arrays.items() if self._is_column(name, array)}
-        self.names = tuple(self._arrays)
+        self._path, self._archive = path, zipfile.ZipFile(path)
+        members = [info for info in self._archive.infolist() if info.filename.endswith(".npy")]
+        self._members = {info.filename.removesuffix(".npy"): info for info in members}
+
+    @cached_property
+    def metadata(self) -> str | None:
+        if METADATA not in self._members:
+            return None
+        text = self._array(METADATA)
+        return str(text) if text.dtype.kind == "U" and text.ndim == 0 else None
+
+    @cached_property
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        return {name: self._array(name) for name in self._members if name != METADATA}
+
+    @property
+    def rows(self) -> int:
+        arrays = self._arrays
+        return next((len(arrays[name]) for name in COUNTED if name in arrays and arrays[name].ndim), 0)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name, array in self._arrays.items() if self._is_column(name, array))
 
     def _is_column(self, name: str, array: npt.NDArray[Any]) -> bool:
         return name in VECTORS.values() or (array.shape == (self.rows,) and array.dtype.kind in "biuf")
@@ -91,30 +105,36 @@ class NpzReading:
             yield {name: np.array(self._arrays[name][low:high]) for name in names}
 
     def close(self) -> None:
-        self._arrays.clear()
+        self.__dict__.pop("_arrays", None)
+        self._archive.close()
+
+    def _array(self, name: str) -> npt.NDArray[Any]:
+        """Return an array: mapped into memory, or loaded if it is compressed.
+
+        Raises:
+            DataError: it holds Python objects, or is longer than the file.
+        """
+        path, info = self._path, self._members[name]
+        with self._archive.open(info) as member:
+            version = np.lib.format.read_magic(member)
+            one, two = np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = (one if version == (1, 0) else two)(member)
+            if dtype.hasobject:
+                raise DataError("an array holds Python objects, which are not read", where=f"{path}, {info.filename}")
+            header = member.tell()
+            if header + dtype.itemsize * math.prod(shape) > info.file_size:
+                raise DataError("an array is longer than its file", where=f"{path}, {info.filename}", found=shape)
+        if info.compress_type != zipfile.ZIP_STORED or 0 in shape or dtype.kind not in "biuf":
+            with self._archive.open(info) as member:
+                loaded: npt.NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
+                return loaded
+        order: Any = "F" if fortran else "C"
+        return np.memmap(path, dtype, "r", _data_start(path, info) + header, shape, order)
 
 
 def _member(name: str) -> zipfile.ZipInfo:
     """Return a member without a date, so that equal contents make equal files."""
     return zipfile.ZipInfo(f"{name}.npy")
-
-
-def _array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
-    with archive.open(info) as member:
-        version = np.lib.format.read_magic(member)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read_header(member)
-        if dtype.hasobject:
-            raise DataError("an array holds Python objects, which are not read", where=f"{path}, {info.filename}")
-        header = member.tell()
-        if header + dtype.itemsize * math.prod(shape) > info.file_size:
-            raise DataError("an array is longer than its file", where=f"{path}, {info.filename}", found=shape)
-    if info.compress_type != zipfile.ZIP_STORED or 0 in shape or dtype.kind not in "biuf":
-        with archive.open(info) as member:
-            loaded: npt.NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
-            return loaded
-    order: Any = "F" if fortran else "C"
-    return np.memmap(path, dtype, "r", _data_start(path, info) + header, shape, order)
 
 
 def _data_start(path: Path, info: zipfile.ZipInfo) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,16 @@ from typing import Any
 import numpy.typing as npt
 
 from ssl_jets.errors import DataError, nearest
-from ssl_jets.runtime.reading import guarded
+from ssl_jets.runtime.reading import guarded, read_text
 from ssl_jets.zfile.checksums import Checksums
-from ssl_jets.zfile.formats import Reading, format_of
+from ssl_jets.zfile.formats import SUFFIXES, Reading, format_of
 from ssl_jets.zfile.index import IndexReading, is_index
 from ssl_jets.zfile.metadata import from_json
 
 ROWS = 16_384
+
+_MARKS = ("ssl-jets ", '"checksums": {', '"index": {')
+"""Texts at the beginning and at the end of metadata of this package; damage seldom hits both."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,33 @@ def open_file(path: Path) -> Iterator[Opened]:
     finally:
         if reading is not None:
             reading.close()
+
+
+def is_own(path: Path) -> bool:
+    """Check whether a file has metadata of this package, damaged or not; only the metadata are read.
+
+    Returns:
+        False also for a file that is not there, or cannot be opened by its suffix.
+    """
+    if not is_index(path) and (path.suffix.lower() not in SUFFIXES or not path.is_file()):
+        return False
+    try:
+        if is_index(path):
+            return _is_marked(read_text(path))
+        reading = format_of(path).reading(path.absolute())
+    except Exception:  # corrupt bytes can raise any exception
+        return False
+    with closing(reading):
+        try:
+            return _is_marked(reading.metadata)
+        except DataError:  # Python objects of another tool
+            return False
+        except Exception:  # metadata that cannot be decoded
+            return True
+
+
+def _is_marked(text: str | None) -> bool:
+    return any(mark in (text or "") for mark in _MARKS)
 
 
 def _rows_of_part(

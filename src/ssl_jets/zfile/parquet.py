@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,20 @@ class ParquetReading:
         self._path = path
         # pre_buffer would keep the bytes of every row group read so far.
         self._file = pq.ParquetFile(path.absolute(), pre_buffer=False)
-        schema = self._file.schema_arrow
-        self.rows = int(self._file.metadata.num_rows)
-        self.names = tuple(field.name for field in schema if field.name in VECTORS.values() or _is_number(field.type))
-        self._with_nulls = self._find_nulls()
+
+    @cached_property
+    def metadata(self) -> str | None:
         text = (self._file.metadata.metadata or {}).get(METADATA)
-        self.metadata = None if text is None else text.decode()
+        return None if text is None else text.decode()
+
+    @property
+    def rows(self) -> int:
+        return int(self._file.metadata.num_rows)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        schema = self._file.schema_arrow
+        return tuple(field.name for field in schema if field.name in VECTORS.values() or _is_number(field.type))
 
     def blocks(self, names: Sequence[str], rows: int, start: int, stop: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
         if start == stop:
@@ -77,7 +86,8 @@ class ParquetReading:
         groups = np.flatnonzero((edges[:-1] < stop) & (edges[1:] > start))
         return groups.tolist(), int(edges[groups[0]])
 
-    def _find_nulls(self) -> set[str]:
+    @cached_property
+    def _with_nulls(self) -> set[str]:
         """Return the columns with missing values, by the statistics of the file or, without them, by the values."""
         found, uncounted = set[str](), set[str]()
         for group in map(self._file.metadata.row_group, range(self._file.num_row_groups)):

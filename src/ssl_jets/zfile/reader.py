@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssl_jets.errors import DataError
+from ssl_jets.errors import DataError, UsageError
 from ssl_jets.runtime.short_repr import ShortRepr
 from ssl_jets.zfile.columns import VECTORS, Level
 from ssl_jets.zfile.opening import ROWS, Opened, open_file
@@ -128,8 +128,10 @@ def iterate_z(
     Other arguments as in `read_z`.
 
     Raises:
-        UsageError, DataError: as `read_z`.
+        UsageError, DataError: as `read_z`, or a number of rows below 1.
     """
+    if rows < 1:
+        raise UsageError("a block has at least one row", where="rows", found=rows)
     with open_file(Path(path)) as file:
         low, high, _ = slice(start, stop).indices(file.rows)
         for block in file.blocks(file.names, low, max(low, high)):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,18 +74,31 @@ class RootReading:
     def __init__(self, path: Path) -> None:
         # As {file: None}, uproot takes no colon of the path for a tree; with a local source it takes it for no address.
         local = {"handler": MultithreadedFileSource, "use_threads": False, "num_workers": 1}
-        self._file = uproot.open({str(path.absolute()): None}, array_cache=None, **local)
-        name = _tree_name(self._file, path)
-        self._tree = self._file[name]
-        self.rows = int(self._tree.num_entries)
-        self._rntuple = self._file.classname_of(name) == RNTUPLE
-        self.names = (
-            tuple(self._tree.keys(recursive=False))
-            if self._rntuple
-            else tuple(branch.name for branch in self._tree.branches if _is_column(branch))
-        )
-        text = self._file.get(METADATA)
-        self.metadata = str(text) if isinstance(text, str) else None
+        self._path, self._file = path, uproot.open({str(path.absolute()): None}, array_cache=None, **local)
+        self._classes: dict[str, str] = self._file.classnames()  # at the end of the file: none in a truncated one
+
+    @cached_property
+    def metadata(self) -> str | None:
+        is_text = self._classes.get(f"{METADATA};1") == "TObjString"
+        return str(self._file[METADATA]) if is_text else None
+
+    @cached_property
+    def _tree(self) -> Any:
+        return self._file[_tree_name(self._classes, self._path)]
+
+    @property
+    def _rntuple(self) -> bool:
+        return not isinstance(self._tree, uproot.TTree)
+
+    @property
+    def rows(self) -> int:
+        return int(self._tree.num_entries)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        if self._rntuple:
+            return tuple(self._tree.keys(recursive=False))
+        return tuple(branch.name for branch in self._tree.branches if _is_column(branch))
 
     def blocks(self, names: Sequence[str], rows: int, start: int, stop: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
         for low, high in spans(start, stop, rows):
@@ -98,9 +112,9 @@ class RootReading:
         self._file.close()
 
 
-def _tree_name(file: Any, path: Path) -> str:
-    trees: list[str] = sorted({key.split(";")[0] for key, kind in file.classnames().items() if kind == "TTree"})
-    if TREE in trees or file.classnames().get(f"{TREE};1") == RNTUPLE:
+def _tree_name(classes: Mapping[str, str], path: Path) -> str:
+    trees: list[str] = sorted({key.split(";")[0] for key, kind in classes.items() if kind == "TTree"})
+    if TREE in trees or classes.get(f"{TREE};1") == RNTUPLE:
         return TREE
     if len(trees) != 1:
         raise DataError("a z file in ROOT has a TTree `jets`", where=path, found=", ".join(trees) or "no TTree")

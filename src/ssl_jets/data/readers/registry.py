@@ -46,6 +46,9 @@ SUFFIXES = tuple(suffix for file_format in FILE_FORMATS for suffix in file_forma
 """Suffixes of files that are taken from a folder without being opened."""
 
 
+_NPY = b"\x93NUMPY"
+"""First bytes of a single array of numpy, which has no name."""
+
 _HEAD = 512
 """Bytes that identify the format."""
 
@@ -74,6 +77,7 @@ def reader_of(path: str) -> Reader:
         where=path,
         found=f"it begins with {head[:8]!r}" if head else "it is empty",
         allowed=[file_format.title for file_format in FILE_FORMATS],
+        hint='numpy.savez("jets.npz", particles=array) keeps names of arrays' if head.startswith(_NPY) else None,
     )
 
 

@@ -13,6 +13,9 @@ from ssl_jets.errors import DataError, nearest, some_of
 OWN_SCHEMA = "--schema FILE names the branches of a format of your own (docs/formats.md)"
 """Hint for a file of no known format."""
 
+_MOST_NAMES = 6
+"""Branches of a table that a message names."""
+
 
 def detect(
     tables: Sequence[Table], where: object, noun: str, name: str | None, own: Schema | None = None
@@ -74,7 +77,7 @@ def _available_names(table: Table, schema: Schema) -> set[str]:
 
 def _no_format(tables: Sequence[Table], schemas: Sequence[Schema], where: object, noun: str) -> DataError:
     """Return the error with the branch that the most jet-like table lacks, or for a file where no table has jets."""
-    found = ", ".join(f"{_named(noun, table)}{len(table.branches)} branches" for table in tables)
+    found = "; ".join(f"{_named(noun, table)}{_branches(table)}" for table in tables)
     shared = [
         (len(set(schema.typical_branches) & set(table.branches)) / len(schema.typical_branches), table, schema)
         for table in tables
@@ -114,6 +117,12 @@ def missing_branches(
         found=found,
         hint=OWN_SCHEMA if schema in known_schemas() else None,
     )
+
+
+def _branches(table: Table) -> str:
+    """Return the number of the branches of a table, and the names of the first."""
+    count = len(table.branches)
+    return f"{count} branches: {some_of(table.branches, _MOST_NAMES)}" if count else "no branches"
 
 
 def _named(noun: str, table: Table) -> str:

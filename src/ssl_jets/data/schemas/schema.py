@@ -126,7 +126,8 @@ class Schema(Settings):
         if not {"deta", "dphi"} >= set(absolute):
             raise ValueError(f"only deta and dphi can be absolute, not {', '.join(absolute)}")
         if absolute and self.axis is None:
-            raise ValueError(f"{' and '.join(absolute)} are absolute, so the axis of the jet is needed: axis")
+            hint = "from branches of the jet, or from sums over its particles, such as phi: phi(sum(px), sum(py))"
+            raise ValueError(f"{' and '.join(absolute)} are absolute, so the axis of the jet is needed: axis, {hint}")
         if self.events is not None and self.cluster is not None:
             raise ValueError("jets are in the file or made of particles, one of: events, cluster")
         if self.labels and self.label_index is not None:
