@@ -297,7 +297,7 @@ class Charges(torch.nn.Module):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("SSL_JETS_ENCODERS", "charges=charges:Charges")
     model = package.convert("charges", out=tmp_path / "model").model
-    with pytest.raises(SslJetsError, match=r"lack inputs which it names(.|\n)*no charge, jet_eta; ValueError"):
+    with pytest.raises(SslJetsError, match=r"lack inputs which it names(.|\n)*no charge, jet_eta; UsageError"):
         model.embed(sample_jets.without(["charge"]))
     with pytest.raises(SslJetsError, match="no jet_eta; KeyError"):
         model.embed(sample_jets)

@@ -62,7 +62,7 @@ class ForeignEncoder(BaseEncoder):
         seen = jets if self.reads_context else jets.without(jets.context)
         try:
             returned = self.network(seen)
-        except (LookupError, ValueError, AttributeError) as error:
+        except (LookupError, ValueError, AttributeError, SslJetsError) as error:
             lacking = [name for name in (*self.columns, *self.context) if name not in (*seen.columns, *seen.context)]
             if not lacking:
                 raise
