@@ -22,7 +22,9 @@ from ssl_jets import __version__, cli, methods
 from ssl_jets.cli.app import app
 from ssl_jets.config import ModelSettings
 from ssl_jets.data.files import JetFile
+from ssl_jets.data.write import write_jets
 from ssl_jets.finetuning.settings import FinetuneSettings
+from ssl_jets.jets import Jets
 from ssl_jets.sharing.location import bundled_models
 from support.commands import Done
 from support.overridden import last_of, overridden
@@ -193,6 +195,15 @@ def test_inspect_shows_z_files_scores_files_and_models(
         assert "## Inputs and outputs" in card.out
         assert message in card.err
     assert_one_message(ssl_jets("inspect", z, "--plot", tmp_path / "z.png"), 2, "--plot", "no jets")
+
+
+def test_inspect_shows_the_jets_of_a_file_that_generate_wrote(
+    ssl_jets: Callable[..., Done], batch: Jets, tmp_path: Path
+) -> None:
+    write_jets(tmp_path / "made.root", [batch], metadata={"made_by": f"ssl-jets {__version__} generate"})
+    done = ssl_jets("inspect", tmp_path / "made.root", "--json")
+    (facts,) = json.loads(done.out)
+    assert (facts["format"], facts["entries"]) == ("jetclass", len(batch))
 
 
 def test_inspect_names_the_damage_of_a_model_or_z_file(

@@ -20,7 +20,7 @@ from ssl_jets.zfile.metadata import from_json
 
 ROWS = 16_384
 
-_MARKS = ("ssl-jets ", '"checksums": {', '"index": {')
+_MARKS = ('"ssl-jets z"', '"ssl-jets scores"', '"checksums": {', '"index": {')
 """Texts at the beginning and at the end of metadata of this package; damage seldom hits both."""
 
 
