@@ -311,7 +311,7 @@ class Jets(ShortRepr):
         by_value = torch.argsort(values, stable=True)
         order = by_value[torch.argsort(self.jet_of_particle[by_value], stable=True)]
         rank = torch.empty_like(order)
-        rank[order] = torch.arange(len(order), device=order.device) - self.offsets[:-1][self.jet_of_particle]
+        rank[order] = self.place
         return rank
 
     def by_pt(self) -> Jets:

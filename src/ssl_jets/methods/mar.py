@@ -139,9 +139,8 @@ class MaskedAutoregression(Method):
 
     def _draw(self, jets: Jets, hidden: Tensor, chosen: Tensor) -> Tensor:
         """Draw the chosen ones of the hidden particles, `[chosen particle, column]`; hidden rows are in falling pt."""
-        masked = jets.keep(hidden)
-        rank = torch.arange(len(masked.particles), device=hidden.device) - masked.offsets[masked.jet_of_particle]
-        condition, present = self._decode(jets, hidden, rank)[chosen[hidden]], self.encoder.features.present(jets)
+        condition = self._decode(jets, hidden, jets.keep(hidden).place)[chosen[hidden]]
+        present = self.encoder.features.present(jets)
         noise = random.normal(jets.keep(chosen), TARGETS + 1)
         particles = self.encoder.features.particles(*self.head.sample(noise, condition, present, self.cfg.steps))
         return particles[:, [COLUMNS.index(name) for name in jets.columns]]

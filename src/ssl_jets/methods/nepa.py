@@ -73,7 +73,7 @@ class NextEmbedding(Method):
     def _predict(self, z: Tensor, prefix_lengths: Tensor, embeddings: Tensor, rest: Jets) -> Tensor:
         """Return the prediction of each embedding from those before it and from z, `[particle, encoder width]`."""
         owner, longest = rest.jet_of_particle, self.cfg.longest
-        place = torch.arange(len(owner), device=owner.device) - rest.offsets[:-1][owner]  # 0, 1, 2
+        place = rest.place  # 0, 1, 2
         x = self.positions((place + prefix_lengths[owner] + 1).clamp(max=longest)) + self.embeddings_in(embeddings)
         start = self.positions(prefix_lengths.clamp(max=longest)) + self.z_in(z)  # [jet, predictor width]
         first, others = self.predictor(x, rest.offsets, start.unsqueeze(1), causal=True)

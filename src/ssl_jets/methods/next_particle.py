@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ssl_jets.config import MethodSettings, Recipe, TrainSettings
 from ssl_jets.jets import COLUMNS, Jets, offsets_of
 from ssl_jets.methods._method import Method
-from ssl_jets.nn import random
+from ssl_jets.nn import masking
 from ssl_jets.nn.autoregressive.density import ParticleDensity
 from ssl_jets.nn.autoregressive.totals import STATE, JetTotals, pt_before_each, totals_of
 from ssl_jets.nn.encoder import Encoder
@@ -73,9 +73,7 @@ class NextParticle(Method):
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute -ln p of kind, pt and direction of each particle after the prefix, and the error of the flow."""
         jets = jets.by_pt()
-        prefix_lengths = (random.uniform_per_jet(jets) * (jets.lengths - 1)).long() + 1  # [jet], m = 1 ... n - 1
-        without = random.uniform_per_jet(jets) < self.cfg.from_nothing
-        prefix_lengths[without | (jets.lengths == 1)] = 0
+        prefix_lengths = masking.prefix_lengths(jets, self.cfg.from_nothing)  # [jet]
         prefix = jets.place < prefix_lengths[jets.jet_of_particle]  # bool [particle]: the hardest ones
         totals = totals_of(jets)
         state, pt_before = self.totals.state(jets, totals), pt_before_each(jets, totals)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ssl_jets.config import MethodSettings
 from ssl_jets.jets import COLUMNS, Jets, offsets_of
 from ssl_jets.methods._method import Method, Tokens
-from ssl_jets.nn import random
+from ssl_jets.nn import masking, random
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.observables import JetObservables
 from ssl_jets.nn.transformer import Transformer
@@ -74,9 +74,7 @@ class NextToken(Method):
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the cross-entropy of each next code and of the stop, its accuracy, and the observables' error."""
         # Example: one jet of n = 4 particles, codes [7, 2, 9, 5] in falling pt, prefix of m = 1.
-        prefix_lengths = (random.uniform_per_jet(jets) * (jets.lengths - 1)).long() + 1  # [jet], m = 1 ... n - 1
-        without = random.uniform_per_jet(jets) < self.cfg.from_nothing
-        prefix_lengths[without | (jets.lengths == 1)] = 0
+        prefix_lengths = masking.prefix_lengths(jets, self.cfg.from_nothing)  # [jet]
         prefix = jets.rank_by_pt() < prefix_lengths[jets.jet_of_particle]  # bool [particle]: the hardest one
         rest = jets.keep(~prefix)
         codes = torch.empty_like(rest.jet_of_particle)

@@ -178,6 +178,16 @@ def hide_most(jets: Jets, least: float) -> Tensor:
     return jets.rank_within(random.uniform(jets)) < count[jets.jet_of_particle]
 
 
+def prefix_lengths(jets: Jets, from_nothing: float) -> Tensor:
+    """Draw how many of its hardest particles a model reads before it predicts the others, int64 `[jet]`.
+
+    0 for the fraction `from_nothing` of the jets and for jets of one particle, else uniform from 1 to n - 1.
+    """
+    lengths = (random.uniform_per_jet(jets) * (jets.lengths - 1)).long() + 1
+    without = random.uniform_per_jet(jets) < from_nothing
+    return lengths.masked_fill(without | (jets.lengths == 1), 0)
+
+
 def hidden_pt_rank(jets: Jets, hidden: Tensor) -> Tensor:
     """Return the pT rank of each hidden particle among the hidden particles of its jet, int64 `[hidden particle]`.
 

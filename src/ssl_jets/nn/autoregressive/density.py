@@ -137,9 +137,10 @@ class ParticleDensity(nn.Module):
         """Compute ln p(deta, dphi) of each particle, `[particle]`."""
         normals, direction = self._normals(context), _directions(jets)
         later, earlier = pairs_before(jets.offsets)
+        place = jets.place
         key = self.key(h).float()  # the row after a particle is the first that knows it
         products = _products(normals.queries, key[:, :KEY], jets)
-        product = products[jets.jet_of_particle[later], jets.place[later], :, jets.place[earlier] + 1]  # [pair, width]
+        product = products[jets.jet_of_particle[later], place[later], :, place[earlier] + 1]  # [pair, width]
         weight = product + key[earlier + 1, KEY:] + normals.shift[later]
         around = _log_normal(direction[later] - direction[earlier], normals.scale[later])  # [pair, width]
         free = _log_normal(direction - normals.centre, normals.centre_scale)

@@ -60,8 +60,9 @@ class JetTotals(nn.Module):
             jets: the jets; a particle enters the states of later particles only.
             totals: of the whole jets, `[jet, 3]`.
         """
-        log, std = totals.log(), self.stored.log().std(0)
-        standardized = (log - self.stored.log().mean(0)) / std.where(std > 1e-3, 1.0)
+        log, known = totals.log(), self.stored.log()
+        std = known.std(0)
+        standardized = (log - known.mean(0)) / std.where(std > 1e-3, 1.0)
         of_jet = [standardized, log[:, 1:2] - log[:, :1] + 2]
         owner, total = jets.jet_of_particle, totals.double()
         pt, deta, dphi = (jets.column(name).double() for name in ("pt", "deta", "dphi"))

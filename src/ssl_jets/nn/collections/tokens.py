@@ -91,5 +91,4 @@ def first_elements(elements: Jets, most: int) -> Jets:
     """
     if not len(elements) or int(elements.lengths.max()) <= most:
         return elements
-    place = torch.arange(len(elements.particles), device=elements.offsets.device)
-    return elements.keep(place - elements.offsets[elements.jet_of_particle] < most)
+    return elements.keep(elements.place < most)
