@@ -10,6 +10,7 @@ from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods.next_particle import NextParticle
 from ssl_jets.nn import random
 from ssl_jets.nn.autoregressive.totals import pt_before_each, totals_of
+from ssl_jets.nn.features import Features
 from support.hidden_particles import learn_by_heart, shuffled_rows
 from support.small_models import made_jets, shuffle_particles, tiny_encoder, without_columns
 
@@ -85,6 +86,29 @@ def test_new_jets_have_totals_of_training_jets_and_a_seed_gives_the_same_ones(ba
     assert bool((made[0].column("energy") >= made[0].column("pt")).all())
     assert torch.equal(made[0].particles, made[1].particles)
     assert not torch.equal(made[0].lengths, made[2].lengths)
+
+
+def test_particles_are_drawn_from_the_density_that_the_loss_has(monkeypatch: pytest.MonkeyPatch, batch: Jets) -> None:
+    method = build(batch, steps=1).eval()
+    seen: list[Tensor] = []
+    draw = method.density.draw
+
+    def spied(h: Tensor, jets: Jets, pt_before: Tensor, features: Features) -> Tensor:
+        seen.append(h.unflatten(0, (len(jets), -1))[:, -1])
+        return draw(h, jets, pt_before, features)
+
+    monkeypatch.setattr(method.density, "draw", spied)
+    torch.manual_seed(0)
+    made = method.generate(12)
+    torch.manual_seed(0)
+    totals = method.totals.draw(12)
+    empty = Jets(made.particles[:0], torch.zeros(13, dtype=torch.int64), made.columns)
+    z = method.encoder(empty).z
+    with torch.no_grad():
+        h = method._decode(z, made, method.totals.state(made, totals), made.place)
+    order = torch.cat([(made.place == place).nonzero()[:, 0] for place in range(int(made.lengths.max()))])
+    assert len(set(made.lengths.tolist())) > 3
+    torch.testing.assert_close(torch.cat(seen), h[order], rtol=1e-3, atol=1e-4)
 
 
 def test_while_drawing_only_columns_of_the_training_are_read(batch: Jets) -> None:

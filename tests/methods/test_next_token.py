@@ -100,6 +100,40 @@ def test_a_particle_is_predicted_from_harder_ones_only(monkeypatch: pytest.Monke
     assert same == [True] * 8 + [False] * 2
 
 
+def test_codes_are_drawn_from_the_logits_that_the_loss_has(monkeypatch: pytest.MonkeyPatch, batch: Jets) -> None:
+    method = build(batch).eval()
+    method.codes_out.bias.data[method.stop] = 2.0  # about one in five codes is the stop
+    logits: list[Tensor] = []
+    codes: list[list[int]] = [[] for _ in range(12)]
+    growing, choose = list(range(12)), random.choose
+
+    def spied(rows: Tensor) -> Tensor:
+        chosen = choose(rows)
+        for number, code in zip(list(growing), chosen.tolist(), strict=True):
+            codes[number].append(code)
+            if code == method.stop:
+                growing.remove(number)
+        logits.append(rows)
+        return chosen
+
+    monkeypatch.setattr(random, "choose", spied)
+    torch.manual_seed(0)
+    method.generate(12)
+    z = method.encoder(Jets(batch.particles[:0], torch.zeros(2, dtype=torch.int64), batch.columns)).z
+    drawn = [0] * len(logits)  # rows of the logits used at each place
+    for sequence in codes:
+        known = torch.tensor(sequence[:-1], dtype=torch.int64)
+        offsets = torch.tensor([0, len(known)])
+        with torch.no_grad():
+            expected = method._predict(z, torch.tensor([0]), known, offsets)[0]
+        assert len(expected) == len(sequence)
+        expected[0, method.stop] = -torch.inf
+        for place, row in enumerate(expected):
+            torch.testing.assert_close(logits[place][drawn[place]], row, rtol=1e-4, atol=1e-4)
+            drawn[place] += 1
+    assert len({len(sequence) for sequence in codes}) > 3
+
+
 def test_a_batch_that_is_read_in_no_part_and_one_of_single_particles(batch: Jets) -> None:
     method = build(batch, from_nothing=1.0)
     for jets in (batch, made_jets([1, 1])):

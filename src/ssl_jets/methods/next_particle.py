@@ -26,6 +26,7 @@ from ssl_jets.jets import COLUMNS, Jets, offsets_of
 from ssl_jets.methods._method import Method
 from ssl_jets.nn import masking
 from ssl_jets.nn.autoregressive.density import ParticleDensity
+from ssl_jets.nn.autoregressive.growing import GrowingJets
 from ssl_jets.nn.autoregressive.totals import STATE, JetTotals, pt_before_each, totals_of
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.transformer import Transformer
@@ -91,27 +92,47 @@ class NextParticle(Method):
 
     def _decode(self, z: Tensor, rest: Jets, state: Tensor, place: Tensor) -> Tensor:
         """Return h of each particle, `[particle, decoder width]`, which knows z and the particles before it."""
-        read = rest.without([name for name in rest.columns if name not in COLUMNS])
-        inputs = self.particles_in(self.encoder.embedded(read)).float().roll(1, 0)  # of the particle before
-        inputs = inputs.index_copy(0, rest.offsets[:-1], self.z_in(z).float())
-        x = inputs + self.positions(place.clamp(max=self.cfg.longest)) + self.state_in(state).float()
+        before = self._embedded(rest).roll(1, 0)
+        before = before.index_copy(0, rest.offsets[:-1], self.z_in(z).float())
+        x = self._inputs(before, state, place)
         decoded: Tensor = self.decoder(x, rest.offsets, x.new_empty(len(z), 0, x.shape[1]), causal=True)[1]
         return decoded
+
+    def _embedded(self, jets: Jets) -> Tensor:
+        """Return the particles as the causal transformer reads them, `[particle, decoder width]`."""
+        read = jets.without([name for name in jets.columns if name not in COLUMNS])
+        embedded: Tensor = self.particles_in(self.encoder.embedded(read)).float()
+        return embedded
+
+    def _inputs(self, before: Tensor, state: Tensor, place: Tensor) -> Tensor:
+        """Return the tokens that draw particles, given the one before each, `[particle, decoder width]`."""
+        tokens: Tensor = before + self.positions(place.clamp(max=self.cfg.longest)) + self.state_in(state).float()
+        return tokens
 
     @torch.no_grad()
     def generate(self, jets: int) -> Jets:
         """Draw new jets, particle by particle, with pt, mass and number of particles of random training jets."""
         totals = self.totals.draw(jets)
         device, counts = totals.device, totals[:, 2].long()
-        drawn = torch.ones(jets, int(counts.max()), len(COLUMNS), device=device)
+        longest = int(counts.max())
+        drawn = torch.ones(jets, longest, len(COLUMNS), device=device)
+        outputs = drawn.new_empty(jets, longest, self.cfg.decoder_width)
         empty = Jets(drawn[:0, 0, :], torch.zeros(jets + 1, dtype=torch.int64, device=device))
-        z = self.encoder(self.only_learned(empty), z_only=True).z
-        for place in range(drawn.shape[1]):
-            growing = (counts > place).nonzero()[:, 0]
+        before = self.z_in(self.encoder(self.only_learned(empty), z_only=True).z).float()
+        growing, decoder = torch.arange(jets, device=device), GrowingJets(self.decoder, jets, longest)
+        for place in range(longest):
+            more = (counts[growing] > place).nonzero()[:, 0]
+            decoder.keep(more)
+            growing, before = growing[more], before[more]
             offsets = torch.arange(len(growing) + 1, device=device) * (place + 1)
-            some = self.only_learned(Jets(drawn[growing, : place + 1].flatten(0, 1), offsets))
-            h = self._decode(z[growing], some, self.totals.state(some, totals[growing]), some.place)
-            pt_before = pt_before_each(some, totals[growing])[offsets[1:] - 1]
-            drawn[growing, place] = self.density.draw(h, some, pt_before, self.encoder.features)
-        real = torch.arange(drawn.shape[1], device=device) < counts[:, None]
+            so_far = self.only_learned(Jets(drawn[growing, : place + 1].flatten(0, 1), offsets))
+            last = offsets[1:] - 1
+            state = self.totals.state(so_far, totals[growing])[last]
+            outputs[growing, place] = decoder.append(self._inputs(before, state, so_far.place[last]))
+            pt_before = pt_before_each(so_far, totals[growing])[last]
+            h = outputs[growing, : place + 1].flatten(0, 1)
+            drawn[growing, place] = self.density.draw(h, so_far, pt_before, self.encoder.features)
+            newest = Jets(drawn[growing, place], torch.arange(len(growing) + 1, device=device))
+            before = self._embedded(self.only_learned(newest))
+        real = torch.arange(longest, device=device) < counts[:, None]
         return self.only_learned(replace(empty, particles=drawn[real], offsets=offsets_of(counts)))

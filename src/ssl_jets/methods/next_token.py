@@ -25,6 +25,7 @@ from ssl_jets.config import MethodSettings
 from ssl_jets.jets import COLUMNS, Jets, offsets_of
 from ssl_jets.methods._method import Method, Tokens
 from ssl_jets.nn import masking, random
+from ssl_jets.nn.autoregressive.growing import GrowingJets
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.observables import JetObservables
 from ssl_jets.nn.transformer import Transformer
@@ -122,19 +123,18 @@ class NextToken(Method):
         device, longest = self.codes_out.weight.device, self.cfg.longest
         offsets = torch.zeros(jets + 1, dtype=torch.int64).to(device)
         empty = Jets(torch.zeros(0, len(COLUMNS), device=device), offsets)
-        z = self.encoder(empty, z_only=True).z
         codes = torch.full((jets, longest), self.stop, device=device)
-        growing = torch.arange(jets, device=device)  # jets without a stop so far
+        growing, decoder = torch.arange(jets, device=device), GrowingJets(self.decoder, jets, longest)
+        before = self.z_in(self.encoder(empty, z_only=True).z).float()  # then the codes drawn, embedded
         for length in range(longest):
-            offsets = torch.arange(len(growing) + 1, device=device) * length
-            drawn = codes[growing, :length].flatten()
-            logits, offsets = self._predict(z[growing], torch.zeros_like(growing), drawn, offsets)
-            logits = logits[offsets[1:] - 1]  # of the next code, [growing jet, code]
+            logits = self.codes_out(decoder.append(before + self.positions.weight[length])).float()
             if length == 0:  # no jet is empty
                 logits[:, self.stop] = -torch.inf
-            codes[growing, length] = random.choose(logits)
-            growing = growing[codes[growing, length] != self.stop]
-            if not len(growing):
+            codes[growing, length] = drawn = random.choose(logits)
+            more = (drawn != self.stop).nonzero()[:, 0]
+            if not len(more):
                 break
+            decoder.keep(more)
+            growing, before = growing[more], self.codes_in(drawn[more])
         is_particle = codes != self.stop
         return cast(Tokens, self.tokenizer).particles(codes[is_particle], offsets_of(is_particle.sum(1)))

@@ -56,9 +56,9 @@ class Block(nn.Module):
         x = x if rows is None else x[rows]
         x = x + self._dropped(self.proj(attend(q, k, v, layout, bias).flatten(1)), layout)
         if torch.is_grad_enabled() or x.is_cuda or (self.training and (self.dropout or self.drop_path)):
-            return x + self._dropped(self._mlp(x), layout)
+            return x + self._dropped(self.mlp(x), layout)
         for piece in x.split(PIECE):
-            piece += self._mlp(piece)
+            piece += self.mlp(piece)
         return x
 
     def train(self, mode: bool = True) -> Block:
@@ -70,9 +70,10 @@ class Block(nn.Module):
         """Update the tokens of a padded batch, `[jet, token, width]`, with a mask of real tokens `[jet, token]`."""
         q, k, v = self.qkv(self.norm_attention(x)).unflatten(2, (3, self.heads, -1)).unbind(2)
         x = x + self.proj(padded_attention(q, k, v, mask, bias).flatten(2))
-        return x + self._mlp(x)
+        return x + self.mlp(x)
 
-    def _mlp(self, x: Tensor) -> Tensor:
+    def mlp(self, x: Tensor) -> Tensor:
+        """Return the update of the tokens `[..., width]` by the MLP."""
         update: Tensor = self.down(nn.functional.gelu(self.up(self.norm_mlp(x))))
         return update
 
