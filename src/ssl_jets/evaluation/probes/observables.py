@@ -1,5 +1,11 @@
 """Observables of jets, computed from their particles: mass, pt, multiplicity, N-subjettiness; inputs of baselines.
 
+The inputs of baselines are those of `nn.observables`, energy-energy correlators (Larkoski, Salam, Thaler,
+arXiv:1305.0007) and displaced tracks: with w_i = pt_i / sum pt
+
+    sqrt(sum of w_i w_j)               over the pairs i != j in each bin of dR(i, j) and of sqrt(pt_i pt_j) dR(i, j)
+    sqrt(n_d), sqrt(sum over d of w)   of the tracks d with |d0 / d0err| above each of `DISPLACED`
+
 N-subjettiness (Thaler, Van Tilburg, arXiv:1011.2268) with beta = 1 about N axes,
 
     tau_N = sum_i pt_i min_k dR(i, axis k) / (R0 sum_i pt_i),
@@ -10,7 +16,7 @@ min(pt_i, pt_j) dR(i, j) is merged until N are left, and the merged one keeps th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -26,6 +32,15 @@ R0 = 0.8
 AXES = (1, 2, 3)
 """N of the tau_N that are computed."""
 
+RADII = (0.02, 0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8)
+"""Edges of the bins of the distance of a pair."""
+
+MASSES = (1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0)
+"""Edges of the bins of the mass of a pair [GeV]."""
+
+DISPLACED = (2.0, 5.0, 10.0)
+"""Significances of the transverse impact parameter above which tracks are counted."""
+
 _PAIRS = 200_000
 """Pairs of particles held at one time: fastest if they fit into the cache of a core."""
 
@@ -34,18 +49,56 @@ BATCH = 2000
 
 
 def observable_inputs(fit: Jets, test: Jets) -> tuple[Array, Array]:
-    """Compute the inputs of baselines, `nn.observables`, of both sets of jets, float64 `[jet, OBSERVABLES]` each.
+    """Compute the inputs of baselines of both sets of jets, float64 `[jet, observable]` each.
 
     Features of particles are standardized with the statistics of `fit`, as an encoder does with the statistics
     of its training. Without track columns or kinds, the observables of these are constant.
     """
     features = Features()
     features.fit_statistics([fit])
-    observed_fit, observed_test = (
-        torch.cat([jet_observables(jets.select(rows), features) for rows in torch.arange(len(jets)).split(BATCH)])
-        for jets in (fit, test)
-    )
-    return observed_fit.double().numpy(), observed_test.double().numpy()
+    return _inputs(fit, features), _inputs(test, features)
+
+
+def _inputs(jets: Jets, features: Features) -> Array:
+    parts = [jets.select(rows) for rows in torch.arange(len(jets)).split(BATCH)]
+    sums = torch.cat([jet_observables(part, features) for part in parts]).double().numpy()
+    return np.concatenate([sums, correlators(jets), displaced_tracks(jets)], axis=1)
+
+
+def correlators(jets: Jets) -> Array:
+    """Compute energy-energy correlators in bins of distance, then of mass, float64 `[jet, bin]`."""
+    found = np.zeros((len(jets), len(RADII) + 1 + len(MASSES) + 1))
+    for rows, pt, deta, dphi, real in _padded_parts(jets):
+        weight = np.where(real, pt, 0)
+        product = weight[:, :, None] * weight[:, None, :]
+        product[:, range(pt.shape[1]), range(pt.shape[1])] = 0
+        distance = _distances(deta, dphi)
+        sums = [_binned(distance, RADII, product), _binned(np.sqrt(product) * distance, MASSES, product)]
+        found[rows] = np.sqrt(np.concatenate(sums, axis=1)) / weight.sum(axis=1, keepdims=True)
+    return found
+
+
+def displaced_tracks(jets: Jets) -> Array:
+    """Compute number and pt fraction of displaced tracks, float64 `[jet, 2 * len(DISPLACED)]`; 0 without tracks."""
+    found = np.zeros((len(jets), 2 * len(DISPLACED)))
+    if not {"d0", "d0err", "charge"} <= set(jets.columns):
+        return found
+    jet_of = jets.jet_of_particle.numpy()
+    pt, d0, error, charge = (jets.column(name).numpy().astype(np.float64) for name in ("pt", "d0", "d0err", "charge"))
+    total = np.bincount(jet_of, pt, len(jets))
+    for number, least in enumerate(DISPLACED):
+        far = (np.abs(d0) > least * error) & (error > 0) & (charge != 0)
+        found[:, number] = np.bincount(jet_of, far, len(jets))
+        found[:, len(DISPLACED) + number] = np.bincount(jet_of, far * pt, len(jets)) / total
+    return np.sqrt(found)
+
+
+def _binned(values: Array, edges: tuple[float, ...], weights: Array) -> Array:
+    """Sum weights in bins of values, both `[jet, ...]`, to `[jet, bin]`."""
+    bins = len(edges) + 1
+    index = np.searchsorted(edges, values) + bins * np.arange(len(values))[:, None, None]
+    sums: Array = np.bincount(index.ravel(), weights.ravel(), bins * len(values)).reshape(-1, bins)
+    return sums
 
 
 def observables(jets: Jets) -> dict[str, Array]:
@@ -87,10 +140,18 @@ def kind_counts(jets: Jets) -> dict[str, Array]:
 def subjettiness(jets: Jets, axes: tuple[int, ...] = AXES) -> Mapping[int, Array]:
     """Compute tau_N by N, float64 `[jet]` each; zero for a jet of at most N particles."""
     taus = {n: np.zeros(len(jets)) for n in axes}
+    for rows, pt, deta, dphi, real in _padded_parts(jets):
+        for n, values in _batch(pt, deta, dphi, real, axes).items():
+            taus[n][rows] = values
+    return taus
+
+
+def _padded_parts(jets: Jets) -> Iterator[tuple[Array, Array, Array, Array, Array]]:
+    """Yield parts of jets of similar length, as many as fit: their indices; pt, deta, dphi, real `[jet, particle]`."""
     lengths = jets.lengths.numpy()
     order = np.argsort(lengths, kind="stable")
     start = 0
-    while start < len(order):  # batches of jets of similar length, as many as fit
+    while start < len(order):
         stop = start + 1
         while stop < len(order) and (stop + 1 - start) * lengths[order[stop]] ** 2 <= _PAIRS:
             stop += 1
@@ -99,10 +160,15 @@ def subjettiness(jets: Jets, axes: tuple[int, ...] = AXES) -> Mapping[int, Array
         pt, deta, dphi = (
             padded[:, :, jets.columns.index(name)].numpy().astype(np.float64) for name in ("pt", "deta", "dphi")
         )
-        for n, values in _batch(pt, deta, dphi, real.numpy(), axes).items():
-            taus[n][rows] = values
+        yield rows, pt, deta, dphi, real.numpy()
         start = stop
-    return taus
+
+
+def _distances(deta: Array, dphi: Array) -> Array:
+    """Return the distances of all pairs, `[jet, particle, particle]`, from `[jet, particle]`."""
+    turn = np.abs(dphi[:, :, None] - dphi[:, None, :])
+    distance: Array = np.hypot(deta[:, :, None] - deta[:, None, :], np.minimum(turn, 2 * np.pi - turn))
+    return distance
 
 
 def _batch(pt: Array, deta: Array, dphi: Array, real: Array, axes: tuple[int, ...]) -> dict[int, Array]:
@@ -112,8 +178,7 @@ def _batch(pt: Array, deta: Array, dphi: Array, real: Array, axes: tuple[int, ..
     the harder. The smallest distance of a pair belongs to some particle and its nearest (Cacciari, Salam,
     hep-ph/0512210), so only the nearest of each is kept, and renewed where it ended.
     """
-    turn = np.abs(dphi[:, :, None] - dphi[:, None, :])
-    distance = np.hypot(deta[:, :, None] - deta[:, None, :], np.minimum(turn, 2 * np.pi - turn))
+    distance = _distances(deta, dphi)
     jet = np.arange(len(pt))
     reach = np.where(real[:, None, :], distance, np.inf)  # to those that are left, without itself
     reach[:, range(pt.shape[1]), range(pt.shape[1])] = np.inf

@@ -64,5 +64,5 @@ class GrowingJets:
         keys, values = cache  # [jet, head, token, d] each
         weights = torch.softmax(keys @ q.unsqueeze(-1) / math.sqrt(q.shape[-1]), dim=2)  # [jet, head, token, 1]
         x = x + block.proj((weights.mT @ values).flatten(1))
-        x = x + block.mlp(x)
-        return x
+        updated: Tensor = x + block.mlp(x)
+        return updated
