@@ -77,6 +77,33 @@ def test_from_inspect_to_evaluate(
     assert result.model_dump()["task"] is not None
 
 
+def test_the_schema_of_the_training_is_named_for_files_that_are_read_without_it(
+    tmp_path: Path, write_jetclass: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schema, data = tmp_path / "mine.yaml", [str(write_jetclass(f"{one}.root", label=one)) for one in ("QCD", "Hbb")]
+    schema.write_text("extends: jetclass\nfeatures: {share: {formula: part_energy / sum(part_energy)}}\n")
+    run = ssl_jets.pretrain(
+        "mae", data=data, schema=schema, steps=2, batch_size=16, settings=TINY, out=tmp_path / "run"
+    )
+    tuned = ssl_jets.finetune(run, data=data, schema=schema, steps=2, batch_size=16, out=tmp_path / "tuned")
+    quick = {"evaluate.fit_jets": 50, "evaluate.robust_jets": 0, "evaluate.physics_jets": 0}
+    readings: dict[str, Any] = {
+        "embed": lambda **own: ssl_jets.embed(run, data=data, force=True, out=tmp_path / "z.npz", **own),
+        "predict": lambda **own: ssl_jets.predict(tuned, data=data, force=True, out=tmp_path / "p.npz", **own),
+        "finetune": lambda **own: ssl_jets.finetune(
+            run, data=data, steps=2, batch_size=16, settings=TINY, force=True, out=tmp_path / "again", **own
+        ),
+        "evaluate": lambda **own: ssl_jets.evaluate(
+            tuned, data=data, settings=quick, force=True, out=tmp_path / "out", **own
+        ),
+    }
+    for name, read in readings.items():
+        for own, expected in (({}, True), ({"schema": schema}, False)):
+            capsys.readouterr()
+            read(**own)
+            assert ("the model was trained with --schema mine.yaml" in capsys.readouterr().err) == expected, name
+
+
 def test_a_run_with_features_resumes_bit_for_bit_and_refuses_another_schema(tmp_path: Path, schema: Path) -> None:
     data = write_features(tmp_path / "jets.root", 200)
     whole = train("mae", data, schema, tmp_path / "whole")

@@ -100,6 +100,17 @@ class DataError(SslJetsError):
             self.args = (self._own_message(),)
 
 
+def check_count(value: int, where: str) -> int:
+    """Return a number of jets, if it is a whole one from 1.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not hasattr(value, "__index__") or value < 1:
+        raise UsageError("a number of jets is a whole one", where=where, found=value, allowed=["1 or more"])
+    return value
+
+
 def _bounded(value: object) -> str:
     """Return the text of a value; of one that is very long the first characters and its length."""
     text = str(value)

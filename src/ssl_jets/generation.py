@@ -186,5 +186,5 @@ def _check_generates(name: str, run: str | Path) -> None:
             where=run,
             found=f"method {name}",
             allowed=able,
-            hint=f"ssl-jets pretrain --method {able[0]}" if able else None,
+            hint="ssl-jets pretrain --method next_particle",  # the nearest to real jets (docs/generate.md)
         )

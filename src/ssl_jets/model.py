@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ssl_jets.arrays import Array
 from ssl_jets.config import CollectionSettings
-from ssl_jets.errors import DataError, SslJetsError, UsageError
+from ssl_jets.errors import DataError, SslJetsError, UsageError, check_count
 from ssl_jets.jets import COLUMNS, USUAL_LENGTH, Jets
 from ssl_jets.nn.encoder import BaseEncoder, Encoded, parameter_count
 from ssl_jets.nn.heads import ClassHead
@@ -117,7 +117,7 @@ class Model(ShortRepr):
             z, float32 `[jet, D]`, NaN for jets without particles; of records an awkward array `[event, jet, D]`.
 
         Raises:
-            UsageError: a categorical feature or context is no index of its categories.
+            UsageError: a categorical feature or context is no index of its categories; a batch size below 1.
             SslJetsError: z of a jet with particles is not finite, or the encoder was trained with none of the columns.
         """
         if not isinstance(jets, Jets):
@@ -221,7 +221,7 @@ def embed_jets(
     """
     if not len(jets):
         return torch.empty(0, encoder.dim)
-    batches = (jets.select(index) for index in torch.arange(len(jets)).split(batch))
+    batches = (jets.select(index) for index in torch.arange(len(jets)).split(check_count(batch, "batch_size")))
     encoded = encode(encoder, batches, device, resolve_precision(precision, device), batch=batch)
     return torch.cat([entry.z for _, entry in encoded])
 

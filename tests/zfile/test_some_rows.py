@@ -16,6 +16,7 @@ import pytest
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.zfile import PartMetadata, ZMetadata, ZWriter, count_rows, iterate_z, merge_parts, read_metadata, read_z
 from ssl_jets.zfile.columns import Column, z_columns
+from ssl_jets.zfile.description import described_zfile
 from ssl_jets.zfile.formats import SUFFIXES
 
 FORMATS = (".root", ".parquet", ".h5", ".npz", "rntuple.root")
@@ -165,6 +166,8 @@ def test_only_the_parts_with_the_rows_are_opened_and_they_may_be_moved_with_thei
     assert len(read_z(moved / "z.json", start=30, stop=75)) == 45
     with pytest.raises(DataError, match=r"(?s)no such z file.*part0\.parquet"):
         read_z(moved / "z.json", start=29, stop=75)
+    with pytest.raises(DataError, match=r"(?s)no such z file.*part0\.parquet"):
+        described_zfile(moved / "z.json")
 
 
 def test_a_part_written_after_its_index_and_a_changed_index_are_refused(tmp_path: Path, parts: list[Path]) -> None:
@@ -177,6 +180,8 @@ def test_a_part_written_after_its_index_and_a_changed_index_are_refused(tmp_path
     write(parts[0], make_rows(30, 99), replace(METADATA, part=place))
     with pytest.raises(DataError, match=r"(?s)after its index.*part0"):
         read_z(index, stop=5)
+    with pytest.raises(DataError, match=r"(?s)after its index.*part0"):
+        described_zfile(index)
     assert len(read_z(index, start=30)) == 70
     content = json.loads(index.read_text())
     content["index"]["parts"][0][1] = 29

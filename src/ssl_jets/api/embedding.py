@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ssl_jets.api.arguments import Names, SettingTree, check_choice, given, model_of, names_of, tree_of
 from ssl_jets.api.early import check_read, check_where
+from ssl_jets.errors import check_count
 from ssl_jets.runtime.atomic import check_output
 from ssl_jets.runtime.console import log
 from ssl_jets.runtime.launcher import rank
@@ -240,7 +241,7 @@ def _options(
     return {
         "keep": names_of(keep),
         "data": resolved.data,
-        "batch_size": batch_size or BATCH,
+        "batch_size": BATCH if batch_size is None else check_count(batch_size, "--batch-size"),
         "precision": resolved.train.precision,
         "part": None if part is None else PartOf.parse(part),
         "out_settings": resolved.out,

@@ -47,7 +47,7 @@ EXAMPLES: dict[Callable[..., None], str] = {
     evaluate: "ssl-jets evaluate runs/tagger",
     convert: "ssl-jets convert part ParT_full.pt --out models/part",
     export: "ssl-jets export --model runs/tagger --out tagger.onnx",
-    generate: "ssl-jets generate --model runs/diffusion_ae --jets 1000 --out generated.root",
+    generate: "ssl-jets generate --model runs/next_particle --jets 1000 --out generated.root",
     simulate: "ssl-jets simulate --process hbb --jets 10000 --out jets.root",
     methods: "ssl-jets methods mae",
     runs: "ssl-jets runs runs/ --sort=-probe --filter method=mae",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -78,7 +79,7 @@ def columns_to_encode(model: Model, files: Sequence[JetFile], log: Log) -> tuple
     context = {name: model.encoder.cfg.context[name] for name in model.context}
     for line in check_definitions(declared, context, files, model.collections):
         log(line)
-    for line in column_differences(model, available):
+    for line in (*column_differences(model, available), *schema_of_training(model, files)):
         log(line)
     columns = trained_columns(model, available)
     return (*columns, *(name for name in declared if any(name in file.features for file in files)))
@@ -105,6 +106,16 @@ def column_differences(model: Model, available: Sequence[str]) -> Iterator[str]:
         yield f"the files lack columns that the encoder was trained with; it reads them as missing: {names}"
     if new := [name for name in available if name not in trained]:
         yield f"the encoder was trained without columns that the files have; they are not used: {', '.join(new)}"
+
+
+def schema_of_training(model: Model, files: Sequence[JetFile]) -> Iterator[str]:
+    """Yield a line with the schema of the training, if files that are read with others lack inputs of the encoder."""
+    schema, inputs = Path(model.training.get("schema", "")), {*model.columns, *model.context, *model.collections}
+    others = [file for file in files if file.schema.name != schema.stem]
+    if schema.name and any(
+        inputs - {*file.columns, *file.features, *file.context, *file.collections} for file in others
+    ):
+        yield f"the model was trained with --schema {schema}: with it, the files may have the missing inputs"
 
 
 def _trained(model: Model) -> tuple[str, ...]:

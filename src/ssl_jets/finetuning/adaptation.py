@@ -18,6 +18,7 @@ from ssl_jets.finetuning.source_weights import SourceWeights
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.nn.domain.adversary import Discriminator, ramp
 from ssl_jets.nn.domain.distance import coral, mmd, sinkhorn
+from ssl_jets.nn.task_weights import Mean
 from ssl_jets.training.run_setup import TrainingInputs
 
 
@@ -88,14 +89,14 @@ class DomainTerm(Term):
         self.register_buffer("target", torch.tensor(sorted(target)), persistent=False)
         self.target: Tensor
 
-    def forward(self, objective: Objective, z: Tensor, jets: Jets, progress: float) -> Tensor:
-        """Compute the loss of the two domains, 0 if one is missing in the batch."""
+    def forward(self, objective: Objective, z: Tensor, jets: Jets, progress: float) -> Mean:
+        """Compute the loss of the two domains, 0 with weight 0 if one is missing in the batch."""
         assert jets.source is not None  # jets read from files have it
         in_target = torch.isin(jets.source[:, 0], self.target)
         self.logged = {}
         if bool(in_target.all()) or not bool(in_target.any()):
-            return z.new_zeros(())
-        return self.between(z[~in_target], z[in_target], progress)
+            return Mean(z.new_zeros(()), 0.0)
+        return Mean(self.between(z[~in_target], z[in_target], progress), len(jets))
 
     def between(self, source: Tensor, target: Tensor, progress: float) -> Tensor:
         """Compute the loss of z of source and target, `[jet, dim]` each."""

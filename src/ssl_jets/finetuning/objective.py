@@ -21,7 +21,7 @@ from ssl_jets.nn.encoder import BaseEncoder, Encoder
 from ssl_jets.nn.particles.heads import ParticleHeads
 from ssl_jets.nn.particles.metrics import particle_metrics
 from ssl_jets.nn.particles.tasks import ParticleTasks
-from ssl_jets.nn.task_weights import Mean, Part, TaskWeights
+from ssl_jets.nn.task_weights import Mean, Part, TaskWeights, means_of
 from ssl_jets.nn.tasks import Tasks, TaskSettings, at_least_one
 
 LearningRateMultipliers = Callable[[float], Mapping[str, float]]
@@ -36,8 +36,8 @@ class Term(nn.Module):
         self.logged: dict[str, Tensor] = {}
         """Detached scalars of the last batch, to log with the loss."""
 
-    def forward(self, objective: Objective, z: Tensor, jets: Jets, progress: float) -> Tensor:
-        """Compute the loss, a scalar with its weight included.
+    def forward(self, objective: Objective, z: Tensor, jets: Jets, progress: float) -> Tensor | Mean:
+        """Compute the loss, a scalar with its weight included; a `Mean` of weight 0 if the batch does not have it.
 
         Args:
             objective: encoder and heads.
@@ -100,9 +100,9 @@ class Objective(Method):
             total.append(Mean(0 * z.sum(), 0.0))  # ranks expect a gradient of every weight
         for name, term in self.terms.items():
             assert isinstance(term, Term)
-            value = term(self, z, jets, progress)
-            total.append(Mean(value, len(jets)))
-            logged |= {f"loss_{name}": value.detach(), **term.logged}
+            (mean,) = means_of(term(self, z, jets, progress), len(jets))
+            total.append(mean)
+            logged |= {f"loss_{name}": Mean(mean.value.detach(), mean.weight), **term.logged}
         return {"loss": total, **logged, **self.weights.parts(losses)}
 
     def _has(self, jets: Jets) -> Tensor:

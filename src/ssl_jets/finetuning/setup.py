@@ -14,7 +14,7 @@ from ssl_jets.data.inputs import check_definitions, columns_of, requests_of
 from ssl_jets.data.loading.counting import Labelled, Wanted, count_labelled
 from ssl_jets.data.loading.pairs import refuse_pairs
 from ssl_jets.data.request import Request
-from ssl_jets.embedding.encoding import column_differences, trained_columns
+from ssl_jets.embedding.encoding import column_differences, schema_of_training, trained_columns
 from ssl_jets.finetuning.adaptation_settings import ADAPTED_Z
 from ssl_jets.finetuning.modes import MODES
 from ssl_jets.finetuning.objective import L2SPTerm, Objective
@@ -112,6 +112,7 @@ def describe_columns(
     elif not MODES[settings.method.mode].starts_anew:
         available = _canonical(columns_of(settings.model, data.files), data)
         yield from column_differences(pretrained, [name for name in available if name not in new])
+        yield from schema_of_training(pretrained, data.files)
 
 
 def _canonical(chosen: Sequence[str] | None, data: Dataset) -> tuple[str, ...]:

@@ -213,6 +213,7 @@ def training_facts(inputs: TrainingInputs[MethodSettings], result: FitResult) ->
         "columns": list(inputs.columns),
         **({"context": list(context)} if context else {}),
         **({"collections": collections} if collections else {}),
+        **({"schema": Path(settings.data.format).name} if settings.data.format else {}),
         "validation_fraction": None if settings.data.validation else settings.data.validation_fraction,
         "fold": None if settings.data.folds is None else [settings.data.fold, settings.data.folds],
         "split_seed": settings.data.split_seed,

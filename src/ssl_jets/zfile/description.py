@@ -19,11 +19,12 @@ def described_zfile(path: Path) -> Facts | None:
         None for other files: without metadata of this package, or unreadable from their first bytes on.
 
     Raises:
-        DataError: the file is damaged, or was written by a newer version.
+        DataError: the file is damaged, or was written by a newer version; a part of an index is missing, or another.
     """
     if not is_own(path):
         return None
     with open_file(path) as file:
+        file.check_parts()
         return {"file": str(path), "rows": file.rows, "columns": list(file.names), **file.metadata}
 
 

@@ -62,7 +62,7 @@ class IndexReading:
     """Reader of the parts of an index as one table (`Reading`); only parts with the rows that are read are opened.
 
     Attributes:
-        paths: paths of the parts.
+        parts: path of each part, and CRC-32 of its metadata.
 
     Raises:
         DataError: the index is damaged.
@@ -76,8 +76,7 @@ class IndexReading:
         del content[SEAL]
         folder = Path(os.path.realpath(path.parent))
         self._read_part = read_part
-        self.paths = [folder / name for name, _, _ in index["parts"]]
-        self._crc32 = [crc32 for _, _, crc32 in index["parts"]]
+        self.parts = [(folder / name, crc32) for name, _, crc32 in index["parts"]]
         self._edges = [0, *np.cumsum([rows for _, rows, _ in index["parts"]]).tolist()]
         self._columns = {name: Column(name, dtype, width) for name, dtype, width in index["columns"]}
         self._numbers = np.array(index["numbers"], np.int32)
@@ -91,7 +90,7 @@ class IndexReading:
 
     def _batches(self, columns: Sequence[Column], start: int, stop: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
         names = [column.name for column in columns]
-        for path, crc32, first, last in zip(self.paths, self._crc32, self._edges, self._edges[1:], strict=False):
+        for (path, crc32), first, last in zip(self.parts, self._edges, self._edges[1:], strict=False):
             low, high = max(start, first), min(stop, last)
             if low < high:
                 for rows in self._read_part(path, crc32, names, low - first, high - first):

@@ -58,8 +58,18 @@ class Opened:
     @property
     def stored_bytes(self) -> int:
         """Bytes of the file, or of the parts of an index."""
-        paths = self.reading.paths if isinstance(self.reading, IndexReading) else [self.path]
-        return sum(path.stat().st_size for path in paths)
+        parts = self.reading.parts if isinstance(self.reading, IndexReading) else [(self.path, 0)]
+        return sum(path.stat().st_size for path, _ in parts)
+
+    def check_parts(self) -> None:
+        """Check that the parts of an index can be opened and are those that it lists; no rows are read.
+
+        Raises:
+            DataError: a part is missing, or another than the index was written for.
+        """
+        for path, crc32 in self.reading.parts if isinstance(self.reading, IndexReading) else ():
+            with _open_part(path, crc32):
+                pass
 
     def blocks(self, names: Sequence[str], start: int, stop: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
         """Yield the rows `start` to `stop`, checked if the file has checksums; at least one block.
@@ -132,13 +142,20 @@ def _is_marked(text: str | None) -> bool:
 def _rows_of_part(
     path: Path, crc32: int, names: Sequence[str], start: int, stop: int
 ) -> Iterator[dict[str, npt.NDArray[Any]]]:
-    """Yield rows of a part of an index, with the columns among `names` that the part has.
+    """Yield rows of a part of an index, with the columns among `names` that the part has."""
+    with _open_part(path, crc32) as file:
+        yield from file.blocks([name for name in names if name in file.names], start, stop)
+
+
+@contextmanager
+def _open_part(path: Path, crc32: int) -> Iterator[Opened]:
+    """Open a part of an index.
 
     Raises:
-        DataError: the part is another than the index was written for.
+        DataError: the part is missing, or another than the index was written for.
     """
     with open_file(path) as file:
         if file.crc32 != crc32:
             hint = "ssl-jets merge PART... --out INDEX.json --force"
             raise DataError("a part was written after its index", where=path, hint=hint)
-        yield from file.blocks([name for name in names if name in file.names], start, stop)
+        yield file
