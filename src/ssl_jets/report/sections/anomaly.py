@@ -125,8 +125,9 @@ def cwola(result: AnomalyScan) -> Figure | None:
     for axes, (signal, reader) in zip(panels, each):
         for scan in (scan for scan in drawn if (scan.signal, scan.reader) == (signal, reader)):
             _scan(axes, scan, inputs, ends)
-        for end, text in zip(ends, ("no signal", "labels")):
-            axes.annotate(text, (end, 1), (0, -4), **_AT_THE_TOP, color=GREY, fontsize=9)
+        # Away from their markers: floors are low, ceilings high.
+        axes.annotate("no signal", (ends[0], 1), (0, -4), **_UPRIGHT, va="top")
+        axes.annotate("labels", (ends[1], 0), (0, 4), **_UPRIGHT, va="bottom")
         axes.axhline(1, color=GREY, linestyle=":", linewidth=1.2)
         count_axis(axes, numbers)
         axes.margins(0.1)  # no marker on the frame
@@ -170,12 +171,13 @@ def distance(result: AnomalyScan) -> Figure:
     return figure
 
 
-_AT_THE_TOP: dict[str, Any] = {
+_UPRIGHT: dict[str, Any] = {
     "xycoords": ("data", "axes fraction"),
     "textcoords": "offset points",
     "rotation": 90,
     "ha": "center",
-    "va": "top",
+    "color": GREY,
+    "fontsize": 9,
 }
 
 
