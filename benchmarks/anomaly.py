@@ -1,58 +1,37 @@
 """Does z find signals without labels, above the floor of the search, and better than observables with the same reader?
 
     python benchmarks/anomaly.py MODEL --data QCD SIGNAL ... --signals Tbqq Hbb --work FOLDER [--seeds 3]
-    python benchmarks/anomaly.py MODEL --heavy-higgs --signals Hbb --work FOLDER
 
 Runs the anomaly protocol once for each seed of the split, of the random encoder and of the hidden jets; half of the
 jets are tested on. Prints tables of mean and standard deviation over all draws of all seeds. Finished searches in
-FOLDER are read, not made again. With --heavy-higgs the jets are simulated first: QCD, and a Higgs boson of 200 GeV that
-decays to bb, a mass that no process of `simulate` has.
+FOLDER are read, not made again.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 import ssl_jets
-from ssl_jets.protocols.anomaly_result import AnomalyScan, CwolaDraw, CwolaScan
-from ssl_jets.simulation.processes import PROCESSES
+from ssl_jets.evaluation.probes.results import OBSERVABLES
+from ssl_jets.protocols.anomaly_result import AnomalyScan, CwolaScan
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("--data", nargs="+", default=[])
-    parser.add_argument("--heavy-higgs", action="store_true")
+    parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--signals", nargs="+", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--counts", nargs="+", type=int, default=[10, 30, 100, 300])
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
-    args.data += simulate_heavy_higgs(args.work) if args.heavy_higgs else []
     results = [search(args, seed) for seed in range(args.seeds)]
     print(cwola_table(results, "improvement", 2), cwola_table(results, "auc", 3), sep="\n\n")
     print("", cwola_table(results, "rejection", 1), difference_table(results), distance_table(results), sep="\n\n")
-
-
-def simulate_heavy_higgs(folder: Path, mass: int = 200) -> list[str]:
-    """Simulate 4,000 jets of QCD and 1,200 of a Higgs boson with this mass [GeV] that decays to bb, unless they exist.
-
-    Both files have the same seed, detector and range of pt as the jets of `simulate`.
-    """
-    (settings,) = PROCESSES["hbb"].channels
-    heavy = tuple(line.replace("25:m0 = 125", f"25:m0 = {mass}") for line in settings)
-    assert heavy != settings
-    PROCESSES["hbb"] = replace(PROCESSES["hbb"], channels=(heavy,))
-    files = {"qcd": (folder / "qcd.root", 4000), "hbb": (folder / f"higgs-{mass}.root", 1200)}
-    for process, (path, jets) in files.items():
-        if not path.is_file():
-            ssl_jets.simulate(process, jets=jets, out=path, seed=4242)
-    return [str(path) for path, _ in files.values()]
 
 
 def search(args: argparse.Namespace, seed: int) -> AnomalyScan:
@@ -87,34 +66,22 @@ def cwola_table(results: Sequence[AnomalyScan], name: str, digits: int) -> str:
 
 def difference_table(results: Sequence[AnomalyScan]) -> str:
     """Return improvements of z minus those of observables with the same hidden jets: standard error over seeds."""
-    return "\n".join(
-        f"| {first.signal} | {first.reader} | "
-        + " | ".join(
-            difference(
-                [(scan.points[index].draws, partner(result, scan).points[index].draws) for result, scan in pairs],
-                lambda draw: draw.improvement or 0.0,
-            )
-            for index in range(len(first.points))
-        )
-        + " |"
-        for first in results[0].cwola
-        if first.of == "z"
-        for pairs in [[(result, partner(result, first, "z")) for result in results]]
-    )
+    lines = ["| signal | reader | z - observables, for each number of hidden jets |", "|---" * 3 + "|"]
+    for first in (scan for scan in results[0].cwola if scan.of == "z"):
+        pairs = [(partner(result, first, "z"), partner(result, first, OBSERVABLES)) for result in results]
+        cells = []
+        for index in range(len(first.points)):
+            draws = [(of_z.points[index].draws, other.points[index].draws) for of_z, other in pairs]
+            means = [np.mean([(z.improvement or 0) - (o.improvement or 0) for z, o in zip(*two)]) for two in draws]
+            cells.append(f"{np.mean(means):+.2f} ± {np.std(means, ddof=1) / len(means) ** 0.5:.2f}")
+        lines.append(f"| {first.signal} | {first.reader} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
-def partner(result: AnomalyScan, scan: CwolaScan, of: str = "observables") -> CwolaScan:
-    """Return the scan of another input with the same signal and reader."""
+def partner(result: AnomalyScan, scan: CwolaScan, of: str) -> CwolaScan:
+    """Return the scan of an input with the same signal and reader as `scan`."""
     wanted = (of, scan.signal, scan.reader)
     return next(other for other in result.cwola if (other.of, other.signal, other.reader) == wanted)
-
-
-def difference(
-    pairs: Sequence[tuple[Sequence[CwolaDraw], Sequence[CwolaDraw]]], of: Callable[[CwolaDraw], float]
-) -> str:
-    """Return the mean of paired differences, and its standard error from the means of each seed."""
-    means = [np.mean([of(one) - of(other) for one, other in zip(*draws, strict=True)]) for draws in pairs]
-    return f"{np.mean(means):+.2f} ± {np.std(means, ddof=1) / len(means) ** 0.5:.2f}"
 
 
 def distance_table(results: Sequence[AnomalyScan]) -> str:
