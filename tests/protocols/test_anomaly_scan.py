@@ -131,3 +131,21 @@ def test_z_is_searched_beside_random_weights_jet_columns_and_observables(
     assert trees.searches[0].auc > 0.7  # impact parameters tell b quarks
     assert trees.supervised.auc.value > trees.searches[0].auc
     assert "observables" in write_result_report(tmp_path / "out", AnomalyScan).read_text()
+
+
+def test_another_seed_hides_other_jets(tmp_path: Path) -> None:
+    """Searches of several seeds are independent draws: four of seed 0 are two of seed 0, and two of seed 1."""
+    rng = np.random.default_rng(0)
+    label = np.arange(1200) % 2
+    np.savez(tmp_path / "z.npz", z=(rng.normal(size=(1200, 4)) + label[:, None]).astype(np.float32), label=label)
+
+    def draws(seed: int, number: int) -> list[float | None]:
+        settings = EvaluateSettings(
+            anomaly=AnomalySettings(counts=(20,), seeds=number), evaluate=MeasureSettings(seed=seed)
+        )
+        out = tmp_path / f"{seed}-{number}"
+        result = anomaly_scan([], [], out, settings=settings, z=tmp_path / "z.npz", log=lambda text: None)
+        return [draw.auc for draw in result.cwola[0].searches[0].draws]
+
+    assert draws(0, 4) == draws(0, 2) + draws(1, 2)
+    assert len(set(draws(0, 4))) == 4

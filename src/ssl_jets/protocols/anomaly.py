@@ -156,9 +156,9 @@ class _Search:
         """Hide growing numbers of jets of one class."""
         fit, test = sides
         labels = self.names.index(signal), self.names.index(self.background)
-        points = []
+        points, number = [], self.settings.anomaly.seeds  # seed 0: draws 0, 1, 2; seed 1: draws 3, 4, 5
         for count in counts:
-            seeds = range(self.settings.anomaly.seeds)
+            seeds = [self.settings.evaluate.seed * number + draw for draw in range(number)]
             draws = [cwola(fit, test, *labels, count, reader=reader, seed=seed) for seed in seeds]
             points.append(CwolaPoint.of(count, draws))
         ceiling = supervised(fit, test, *labels, reader=reader, seed=self.settings.evaluate.seed)
