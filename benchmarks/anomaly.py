@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 import ssl_jets
-from ssl_jets.evaluation.probes.results import OBSERVABLES
+from ssl_jets.evaluation.probes.results import COLUMNS, OBSERVABLES
 from ssl_jets.protocols.anomaly_result import AnomalyScan, CwolaScan
 
 
@@ -65,16 +66,21 @@ def cwola_table(results: Sequence[AnomalyScan], name: str, digits: int) -> str:
 
 
 def difference_table(results: Sequence[AnomalyScan]) -> str:
-    """Return improvements of z minus those of observables with the same hidden jets: standard error over seeds."""
-    lines = ["| signal | reader | z - observables, for each number of hidden jets |", "|---" * 3 + "|"]
-    for first in (scan for scan in results[0].cwola if scan.of == "z"):
-        pairs = [(partner(result, first, "z"), partner(result, first, OBSERVABLES)) for result in results]
+    """Return improvements of z minus those of baselines with the same hidden jets and reader.
+
+    The error is the standard error from the means of the seeds.
+    """
+    points = results[0].cwola[0].points
+    head = " | ".join(str(point.signal_jets) for point in points)
+    lines = [f"| signal | reader | z minus | {head} |", "|---" * (3 + len(points)) + "|"]
+    for first, of in product((scan for scan in results[0].cwola if scan.of == "z"), (OBSERVABLES, COLUMNS)):
+        pairs = [(partner(result, first, "z"), partner(result, first, of)) for result in results]
         cells = []
-        for index in range(len(first.points)):
+        for index in range(len(points)):
             draws = [(of_z.points[index].draws, other.points[index].draws) for of_z, other in pairs]
             means = [np.mean([(z.improvement or 0) - (o.improvement or 0) for z, o in zip(*two)]) for two in draws]
             cells.append(f"{np.mean(means):+.2f} ± {np.std(means, ddof=1) / len(means) ** 0.5:.2f}")
-        lines.append(f"| {first.signal} | {first.reader} | " + " | ".join(cells) + " |")
+        lines.append(f"| {first.signal} | {first.reader} | {of} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
