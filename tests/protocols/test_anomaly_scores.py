@@ -131,3 +131,12 @@ def test_a_search_at_the_tightest_cut_is_a_lower_limit() -> None:
     assert draw.improvement_limit
     assert draw.improvement == pytest.approx((100 / 25) ** 0.5, rel=0.2)
     assert not cwola(fit, jets(6000, 1), 1, 0, 0, reader="linear", seed=1).improvement_limit
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_signal_without_jets_to_fit_on_has_no_ceiling(reader: str) -> None:
+    fit, test = jets(300, 0), jets(300, 1)
+    found = supervised(fit.some(np.flatnonzero(fit.y != 2)), test, 2, 0, reader=reader, seed=0)
+    assert found.auc.value is None
+    assert found.rejection.value is None
+    assert found.improvement.value is None

@@ -34,6 +34,9 @@ from ssl_jets.runtime.threads import with_one_thread
 PENALTY = 0.01
 """Inverse strength of the L2 penalty of the linear classifier of CWoLa, against overfitting to few signal jets."""
 
+UNDEFINED = Separation(*3 * [Estimate(None, None, None, None, None)])
+"""Separation without jets of one of the classes."""
+
 READERS = ("linear", TREES)
 """Classifiers of CWoLa and of its ceiling; each reads every input."""
 
@@ -97,8 +100,7 @@ def separation(
     bootstrap = Bootstrap(len(rows), resamples, seed, test.weights[rows])
     pair = ranked(probabilities, labels, 1, 0, bootstrap.weights)
     if pair is None:
-        undefined = Estimate(None, None, None, None, None)
-        return Separation(undefined, undefined, undefined)
+        return UNDEFINED
     of_accuracy, of_auc = accuracy_and_auc_rows(probabilities, labels, bootstrap)
     _, auc = accuracy_and_auc_of(of_accuracy, of_auc, labels, bootstrap)
     (at_half,), _, largest = against(pair, bootstrap, "signal", "background", (0.5,))
@@ -133,6 +135,8 @@ def cwola(
 def supervised(fit: Labelled, test: Labelled, signal: int, background: int, *, reader: str, seed: int) -> Separation:
     """Fit one of `READERS` with the true labels of all signal and background jets: the ceiling of CWoLa."""
     rows = np.flatnonzero((fit.y == signal) | (fit.y == background))
+    if len(np.unique(fit.y[rows])) < 2:
+        return UNDEFINED
     score = _score(fit.some(rows), fit.y[rows] == signal, test.x, reader, seed)
     return separation(score, test, signal, background, seed)
 
