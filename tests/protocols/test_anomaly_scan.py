@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from ssl_jets.nn.encoder import Encoder
 from ssl_jets.protocols.anomaly import _Searched, anomaly_scan
 from ssl_jets.protocols.anomaly_result import AnomalyScan, SearchedFiles
 from ssl_jets.report import write_result_report
-from ssl_jets.report.sections.protocols import cwola as cwola_figure
+from ssl_jets.report.sections.anomaly import cwola as cwola_figure
 from support.measured import check_intervals
 from support.small_models import tiny_encoder
 
@@ -49,7 +50,7 @@ def test_another_z_of_the_same_name_and_size_is_measured_anew(tmp_path: Path) ->
         np.savez(tmp_path / "z.npz", z=z, label=label)
         sizes.add((tmp_path / "z.npz").stat().st_size)
         result = anomaly_scan([], [], tmp_path / "out", settings=settings, z=tmp_path / "z.npz", log=lambda text: None)
-        assert check_intervals(plain(result)) == 8
+        assert check_intervals(plain(result)) == 24
         assert AnomalyScan.read(tmp_path / "out") == result
         found.append(json.dumps(plain(result)))
     assert result.notes
@@ -66,7 +67,9 @@ def test_another_z_of_the_same_name_and_size_is_measured_anew(tmp_path: Path) ->
     assert not made
     other = settings.model_copy(update={"anomaly": AnomalySettings(counts=(40,), seeds=3, neighbours=3)})
     anomaly_scan([], [], tmp_path / "out", settings=other, z=tmp_path / "renamed.npz", log=logged.append)
-    assert len([line for line in logged if line.startswith(("1 of 2: distance", "2 of 2: cwola"))]) == 2
+    assert (
+        len([line for line in logged if line.startswith(("1 of 3: distance", "2 of 3: cwola", "3 of 3: cwola"))]) == 3
+    )
 
 
 def test_the_floor_is_the_same_search_without_signal_jets(tmp_path: Path) -> None:
@@ -79,7 +82,8 @@ def test_the_floor_is_the_same_search_without_signal_jets(tmp_path: Path) -> Non
         anomaly=AnomalySettings(counts=(300, 10), seeds=8), evaluate=MeasureSettings(fit_jets=1500, test_jets=1500)
     )
     result = anomaly_scan([], [], tmp_path / "out", settings=settings, z=tmp_path / "z.npz", log=lambda text: None)
-    (scan,) = result.cwola
+    assert [scan.reader for scan in result.cwola] == ["linear", "boosted trees"]
+    scan, _ = result.cwola
     assert [point.signal_jets for point in scan.points] == [0, 10, 300]
     assert scan.floor is scan.points[0]
     assert scan.floor.significance == 0
@@ -120,7 +124,28 @@ def test_z_is_searched_beside_random_weights_jet_columns_and_observables(
     result = anomaly_scan([tmp_path / "run"], sources, tmp_path / "out", settings=settings, log=lambda text: None)
     inputs = {"z", "z of random weights", "jet columns", "observables"}
     assert {scan.of for scan in result.cwola} == {scores.of for scores in result.distances} == inputs
-    found = {scan.of: scan.searches[0].auc for scan in result.cwola}
-    assert found["observables"] is not None
-    assert found["observables"] > 0.7  # impact parameters tell b quarks
+    assert {(scan.of, scan.reader) for scan in result.cwola} == set(product(inputs, ("linear", "boosted trees")))
+    found = {(scan.of, scan.reader): scan for scan in result.cwola}
+    trees = found["observables", "boosted trees"]
+    assert trees.searches[0].auc is not None
+    assert trees.searches[0].auc > 0.7  # impact parameters tell b quarks
+    assert trees.supervised.auc.value > trees.searches[0].auc
     assert "observables" in write_result_report(tmp_path / "out", AnomalyScan).read_text()
+
+
+def test_another_seed_hides_other_jets(tmp_path: Path) -> None:
+    """Searches of several seeds are independent draws: four of seed 0 are two of seed 0, and two of seed 1."""
+    rng = np.random.default_rng(0)
+    label = np.arange(1200) % 2
+    np.savez(tmp_path / "z.npz", z=(rng.normal(size=(1200, 4)) + label[:, None]).astype(np.float32), label=label)
+
+    def draws(seed: int, number: int) -> list[float | None]:
+        settings = EvaluateSettings(
+            anomaly=AnomalySettings(counts=(20,), seeds=number), evaluate=MeasureSettings(seed=seed)
+        )
+        out = tmp_path / f"{seed}-{number}"
+        result = anomaly_scan([], [], out, settings=settings, z=tmp_path / "z.npz", log=lambda text: None)
+        return [draw.auc for draw in result.cwola[0].searches[0].draws]
+
+    assert draws(0, 4) == draws(0, 2) + draws(1, 2)
+    assert len(set(draws(0, 4))) == 4

@@ -34,7 +34,7 @@ from ssl_jets.protocols.labels_result import (
 )
 from ssl_jets.protocols.tables import labels_table
 from ssl_jets.report import write_result_report
-from ssl_jets.report.sections.protocols import label_curves as curves_figure
+from ssl_jets.report.sections.labels import label_curves as curves_figure
 from support.measured import check_intervals
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,17 +28,18 @@ from ssl_jets.protocols.anomaly_result import (
     CwolaScan,
     DistanceScores,
     SearchedFiles,
+    Separation,
     UsedAnomalySettings,
 )
-from ssl_jets.protocols.anomaly_scores import cwola, distance_scores
+from ssl_jets.protocols.anomaly_scores import READERS, cwola, distance_scores, supervised
 from ssl_jets.protocols.cache import ResultCache
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
 from ssl_jets.runtime.reading import sha256_of
 
 MIN_BACKGROUND_JETS = 100
-TREES_READ = (COLUMNS, OBSERVABLES)
-"""Inputs that boosted trees classify; z is read linearly."""
 
+_MEASURES = [field.name for field in fields(Separation)]
+"""Numbers of each distance score; finished scores with others are made again."""
 
 Sides = tuple[Labelled, Labelled]
 """Jets to fit and to test on."""
@@ -75,20 +77,22 @@ def anomaly_scan(
             "too few background jets to search in", found=f"{counts[background]} of {background}", hint=hint
         )
     log(f"{counts[background]:,} {background} jets, half of them with signal jets hidden among them, half alone")
-    cache = ResultCache(out / "pieces", searched.cache_key(), len(searched.inputs) * (1 + len(signals)), log.log)
+    pieces = len(searched.inputs) * (1 + len(READERS) * len(signals))
+    cache = ResultCache(out / "pieces", searched.cache_key(), pieces, log.log)
     search, anomaly = _Search(searched.classes, background, settings), settings.anomaly
     distances, scans = [], []
     for of, sides in searched.inputs.items():
         common = {"of": of, "background": background}
-        facts = {**common, "neighbours": anomaly.neighbours, "signals": list(signals)}
+        facts = {**common, "neighbours": anomaly.neighbours, "signals": list(signals), "measures": _MEASURES}
         measure = partial(search.distances, of, sides, signals)
         distances += cache.get(f"distance-{_file_name(of)}", facts, measure, DistanceScores).scores
-        for signal in signals:
+        for signal, reader in product(signals, READERS):
             # Without any signal jet first: a random direction of z separates some classes by chance.
             hidden = sorted({0, *(count for count in anomaly.counts if count <= counts[signal])})
-            facts = {**common, "signal": signal, "counts": hidden, "seeds": anomaly.seeds}
-            scan = partial(search.scan, of, sides, signal, hidden)
-            scans.append(cache.get(f"cwola-{_file_name(of)}-{_file_name(signal)}", facts, scan, CwolaScan))
+            facts = {**common, "signal": signal, "reader": reader, "counts": hidden, "seeds": anomaly.seeds}
+            scan = partial(search.scan, of, sides, signal, hidden, reader)
+            name = f"cwola-{_file_name(of)}-{_file_name(signal)}-{reader}"
+            scans.append(cache.get(name, facts, scan, CwolaScan))
     result = AnomalyScan(
         made_from=searched.files,
         classes=searched.classes,
@@ -148,16 +152,17 @@ class _Search:
         options = {"neighbours": self.settings.anomaly.neighbours, "seed": self.settings.evaluate.seed}
         return distance_scores(fit, test, self.names, self.background, signals, of=of, **options)
 
-    def scan(self, of: str, sides: Sides, signal: str, counts: Sequence[int]) -> CwolaScan:
+    def scan(self, of: str, sides: Sides, signal: str, counts: Sequence[int], reader: str) -> CwolaScan:
         """Hide growing numbers of jets of one class."""
         fit, test = sides
         labels = self.names.index(signal), self.names.index(self.background)
-        points = []
+        points, number = [], self.settings.anomaly.seeds  # seed 0: draws 0, 1, 2; seed 1: draws 3, 4, 5
         for count in counts:
-            seeds = range(self.settings.anomaly.seeds)
-            draws = [cwola(fit, test, *labels, count, trees=of in TREES_READ, seed=seed) for seed in seeds]
+            seeds = [self.settings.evaluate.seed * number + draw for draw in range(number)]
+            draws = [cwola(fit, test, *labels, count, reader=reader, seed=seed) for seed in seeds]
             points.append(CwolaPoint.of(count, draws))
-        return CwolaScan(of=of, signal=signal, points=points)
+        ceiling = supervised(fit, test, *labels, reader=reader, seed=self.settings.evaluate.seed)
+        return CwolaScan(of=of, reader=reader, signal=signal, points=points, supervised=ceiling)
 
 
 def _of_models(

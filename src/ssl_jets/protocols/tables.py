@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.tables import number
-from ssl_jets.protocols.anomaly_result import AnomalyScan
+from ssl_jets.protocols.anomaly_result import AnomalyScan, DistanceScore, Separation
 from ssl_jets.protocols.domain_result import DomainResult
 from ssl_jets.protocols.labels_result import LabelCurves
 from ssl_jets.runtime.terminal import folded, plain_table
@@ -31,28 +30,38 @@ def labels_table(result: LabelCurves) -> str:
 def anomaly_table(result: AnomalyScan) -> str:
     """Format an anomaly search: the distance scores, and every point of the CWoLa scans."""
     distances = [
-        (entry.signal, entry.of, entry.score, number(entry.auc), _improvement(entry.improvement))
-        for entry in result.distances
+        (entry.signal, entry.of, entry.score, number(entry.auc), *_limits(entry)) for entry in result.distances
     ]
     scans = []
     for scan in result.cwola:
+        of = (scan.signal, scan.of, scan.reader)
         for point in scan.points:
-            significance = f"{point.significance:.2f}"
-            improvement = _with_spread(point.improvement, point.improvement_std)
-            scans.append((scan.signal, scan.of, f"{point.signal_jets:,}", significance, improvement))
-    head = ("signal", "distance in", "score", "AUC (68 %)", "largest SIC (68 %)")
-    scan_head = ("signal", "CWoLa reads", "signal jets", "S / sqrt(B)", "largest SIC")
+            numbers = (
+                _with_spread(point.auc, point.auc_std, 3),
+                _with_spread(point.rejection, point.rejection_std, 1),
+                ">= " * point.improvement_limit + _with_spread(point.improvement, point.improvement_std, 2),
+            )
+            scans.append((*of, f"{point.signal_jets:,}", f"{point.significance:.2f}", *numbers))
+        ceiling = scan.supervised
+        scans.append((*of, "labels", "", _with_spread(ceiling.auc.value, None, 3), *_limits(ceiling)))
+    head = ("signal", "distance in", "score", "AUC (68 %)", "R50", "largest SIC")
+    scan_head = ("signal", "CWoLa reads", "reader", "signal jets", "S/sqrt(B)", "AUC", "R50", "largest SIC")
     return f"{plain_table(head, distances)}\n\n{plain_table(scan_head, scans)}"
 
 
-def _improvement(estimate: Estimate) -> str:
-    return ">= " * estimate.limit + number(estimate)
+def _limits(found: Separation | DistanceScore) -> tuple[str, str]:
+    """Format R50 and SIC, which can be lower limits."""
+    numbers = ((found.rejection, 1), (found.improvement, 2))
+    rejection, improvement = (
+        ">= " * estimate.limit + _with_spread(estimate.value, None, digits) for estimate, digits in numbers
+    )
+    return rejection, improvement
 
 
-def _with_spread(value: float | None, std: float | None) -> str:
+def _with_spread(value: float | None, std: float | None, digits: int) -> str:
     if value is None:
         return "not defined"
-    return f"{value:.2f}" + ("" if std is None else f" +- {std:.2f}")
+    return f"{value:.{digits}f}" + ("" if std is None else f" +- {std:.{digits}f}")
 
 
 def domain_table(result: DomainResult) -> str:

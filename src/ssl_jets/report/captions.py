@@ -72,7 +72,8 @@ _CAPTION = {
     "few signal jets from {background} alone, without labels of the signal. Points are means over "
     "{seeds} draws, bands or bars the standard deviation, slightly side by side; the dotted line is no gain. Open "
     "markers: the same search without any signal jet, whose random score separates by chance; a point at its height "
-    "has found nothing. Right of the dashed line S/√B in the mixture exceeds 1.",
+    "has found nothing. Markers at the right: the same reader with the true labels of all jets to fit on, with 68 % "
+    "intervals. Right of the dashed line S/√B in the mixture exceeds 1.",
     "distance": "Area under the ROC curve of {background} against each class, where the score is the distance "
     "from {background} jets without any signal jet. 0.5 is chance (dotted). Bars are 68 % "
     "intervals.",

@@ -16,9 +16,10 @@ from ssl_jets.report.figures.spectra import spectra
 from ssl_jets.report.figures.training import collapse, training
 from ssl_jets.report.folders import RunFolder
 from ssl_jets.report.numbers import spectrum_bins, training_lines
+from ssl_jets.report.sections.anomaly import anomaly_sections
 from ssl_jets.report.sections.domain import domain_sections
 from ssl_jets.report.sections.generated import generated_sections
-from ssl_jets.report.sections.protocols import anomaly_sections, label_sections
+from ssl_jets.report.sections.labels import label_sections
 
 Json = Mapping[str, Any]
 
