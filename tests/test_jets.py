@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
+import awkward as ak
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
@@ -60,11 +62,28 @@ def test_own_arrays_become_jets_in_the_order_of_the_columns() -> None:
         ([[[1.0, 2, 3]], [[1.0, 2]]], ("pt", "deta", "dphi"), "jet 1"),
         ([np.empty((0, 3))], ("pt", "deta", "dphi"), "jet 0"),
         ([[[1.0, np.nan, 3]]], ("pt", "deta", "dphi"), "1 values not finite"),
+        ({"pt": [1.0], "deta": [2.0]}, ("pt", "deta", "dphi"), "jet 0(.|\n)*could not convert string"),
+        ([{"pt": [1.0], "eta": [2.0], "dphi": [0.1]}], ("pt", "deta", "dphi"), "lack a column: deta"),
+        ([{"pt": [1.0], "deta": [2.0, 3.0], "dphi": [0.1]}], ("pt", "deta", "dphi"), "jet 0"),
+        ([None], ("pt", "deta", "dphi"), "jet 0"),
     ],
 )
 def test_arrays_that_are_no_jets_are_told(particles: list[Any], columns: tuple[str, ...], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Jets.of(particles, columns)
+
+
+def test_columns_with_names_are_read_by_name() -> None:
+    columns, others = ("pt", "deta", "dphi"), {"energy": [320.0, 96.0], "dphi": [0.1, 0.2], "deta": [0.3, 0.4]}
+    jet = {**others, "pt": [310.0, 95.0]}  # in another order, with a column that is not asked for
+    structured = np.zeros(2, [(name, "f8") for name in jet])
+    for name, values in jet.items():
+        structured[name] = values
+    tables = [jet, structured, pa.table(jet), ak.zip(jet)]
+    expected = Jets.of([list(zip(*(jet[name] for name in columns)))], columns).particles
+    for table in tables:
+        assert torch.equal(Jets.of([table], columns).particles, expected)
+    assert torch.equal(Jets.of(ak.Array([ak.to_list(ak.zip(jet))]), columns).particles, expected)
 
 
 @quick

@@ -67,7 +67,9 @@ _MODULES |= dict.fromkeys(("count_rows", "iterate_z", "read_scores", "read_z"), 
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name on its first use."""
+    """Import a public name, or the module `errors`, on its first use."""
+    if name == "errors":
+        return import_module("ssl_jets.errors")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import_module("ssl_jets.runtime.threads").wait_passively()  # before torch is loaded
@@ -77,4 +79,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, "__doc__", "__version__", "errors"})

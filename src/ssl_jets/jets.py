@@ -87,20 +87,18 @@ class Jets(ShortRepr):
     collections: Mapping[str, Jets] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls, particles: Sequence[npt.ArrayLike], columns: Sequence[str] = COLUMNS, *, features: Sequence[str] = ()
-    ) -> Jets:
+    def of(cls, particles: Sequence[Any], columns: Sequence[str] = COLUMNS, *, features: Sequence[str] = ()) -> Jets:
         """Build jets from arrays of your own.
 
         Args:
-            particles: an array `[particle, column]` for each jet, in GeV, mm and rad (`COLUMNS`). dphi may be any
-                difference of two azimuths: it is wrapped into [-pi, pi].
-            columns: names of its columns, in any order.
+            particles: an array `[particle, column]` for each jet, in GeV, mm and rad (`COLUMNS`), or a table with
+                named columns. dphi may be any difference of two azimuths: it is wrapped into [-pi, pi].
+            columns: names of the columns of an array, in any order; names to read from a table.
             features: names among `columns` that are features of a model: NaN for a missing value, a category by index.
 
         Raises:
-            UsageError: a column is unknown or there twice, pt, deta or dphi is missing, an array of another shape, a
-                jet without particles, or a value that files may not have (docs/conventions.md), as pt 0 of padding.
+            UsageError: a column is unknown, there twice or missing (pt, deta, dphi), an array of another shape, a jet
+                without particles, or a value that files may not have (docs/conventions.md), as pt 0 of padding.
 
         Example:
             >>> jets = Jets.of([[[0.02, 310.0, 6.28]]], columns=("deta", "pt", "dphi"))

@@ -64,6 +64,12 @@ def test_the_public_names_are_listed_and_imported_on_first_use() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_errors_can_be_caught_before_anything_is_imported() -> None:
+    program = "import ssl_jets; print(ssl_jets.errors.SslJetsError.__name__, [n for n in dir(ssl_jets) if n[0] == '_'])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "SslJetsError ['__doc__', '__version__']"
+
+
 def test_one_name_is_as_good_as_several_and_settings_have_dotted_keys(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

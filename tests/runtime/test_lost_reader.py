@@ -62,3 +62,12 @@ def test_closed_streams_are_not_mistaken_for_the_output_file(tmp_path: object) -
     assert subprocess.run(["sh", "-c", command], check=False, timeout=60).returncode == 0
     with open(f"{tmp_path}/file") as file:
         assert file.read() == "done"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_a_full_disk_under_stdout_is_named() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ssl_jets", "methods"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "error: No space left on device\n  where:   stdout\n")

@@ -145,7 +145,7 @@ def constituents(jets: Any) -> Any:
         where="jets",
         found=", ".join(getattr(jets, "fields", [])) or type(jets).__name__,
         allowed=["jets.constituents", "jets.particles"],
-        hint="Jets.from_awkward(particles, jets)",
+        hint="Jets.from_awkward(particles, jets), Jets.of(arrays, columns) or read_jets(files)",
     )
 
 

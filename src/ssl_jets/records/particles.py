@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -111,23 +112,53 @@ def require_possible(
 
 
 def tables_of(
-    particles: Sequence[npt.ArrayLike], columns: Sequence[str], features: Collection[str]
+    particles: Sequence[Any], columns: Sequence[str], features: Collection[str]
 ) -> list[npt.NDArray[np.float32]]:
-    """Return the table of each jet, float32 `[particle, column]`.
+    """Return the table of each jet, float32 `[particle, column]`. A table with named columns is read by name.
 
     Raises:
-        UsageError: an array of another shape, a jet without particles, or a value that is not finite.
+        UsageError: no numbers, an array of another shape, a table without one of the columns, a jet without particles,
+            or a value that is not finite.
     """
-    tables, width = [np.asarray(jet, dtype=np.float32) for jet in particles], len(columns)
+    width = len(columns)
+    expected = [f"finite numbers [particle, {width}], at least one particle"]
     finite = [index for index, name in enumerate(columns) if name not in features]
-    for number, jet in enumerate(tables):
-        shaped = jet.ndim == 2 and jet.shape[1] == width and len(jet)
-        if not shaped or not np.isfinite(jet[:, finite]).all():
-            expected = [f"finite numbers [particle, {width}], at least one particle"]
-            found = f"shape {jet.shape}, {int((~np.isfinite(jet)).sum())} values not finite"
-            what = "these are not the particles of a jet"
-            raise UsageError(what, where=f"jet {number}", found=found, allowed=expected)
+    tables: list[npt.NDArray[np.float32]] = []
+    for number, jet in enumerate(particles):
+        what, where = "these are not the particles of a jet", f"jet {number}"
+        try:
+            table = np.asarray(_in_order(jet, columns, where), dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            hint = '[jet for _, jet in table.groupby("JET")]' if hasattr(particles, "groupby") else None
+            raise UsageError(what, where=where, found=error, allowed=expected, hint=hint) from None
+        shaped = table.ndim == 2 and table.shape[1] == width and len(table)
+        if not shaped or not np.isfinite(table[:, finite]).all():
+            found = f"shape {table.shape}, {int((~np.isfinite(table)).sum())} values not finite"
+            raise UsageError(what, where=where, found=found, allowed=expected)
+        tables.append(table)
     return tables
+
+
+def _in_order(jet: Any, columns: Sequence[str], where: str) -> Any:
+    """Return the particles of a jet with `columns` in this order.
+
+    Arrays are returned as they are. Columns with names are selected by name: tables of pandas, polars and pyarrow,
+    mappings, structured arrays, awkward records.
+
+    Raises:
+        UsageError: a name is not among them.
+    """
+    named = jet if isinstance(jet, Mapping) else getattr(getattr(jet, "dtype", None), "names", None)
+    for attribute in ("column_names", "columns", "fields"):
+        named = getattr(jet, attribute, None) if named is None else named
+    names = [name for name in (() if named is None else named) if isinstance(name, str)]
+    if not names:
+        return jet
+    if lacking := [name for name in columns if name not in names]:
+        hint = "rename the columns, or pass an array, which is read by position"
+        what = f"the particles lack a column: {', '.join(lacking)}"
+        raise UsageError(what, where=where, found=", ".join(names), hint=hint)
+    return np.stack([np.asarray(jet[name], dtype=np.float32) for name in columns], axis=1)  # [particle, column]
 
 
 def _bounds(particles: Array, names: Sequence[str]) -> Iterator[tuple[str, Array]]:

@@ -177,7 +177,9 @@ class Outlet:
         os.dup2(null, self._stream.fileno())
         os.close(null)
         if self._needed:
-            raise ReaderEndedError if isinstance(error, BrokenPipeError) else error
+            if isinstance(error, BrokenPipeError):
+                raise ReaderEndedError
+            raise OSError(error.errno, error.strerror, "stdout")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -53,7 +53,8 @@ def write(path: Path, state: Mapping[str, Any], keep: int = 1) -> None:
         free = shutil.disk_usage(path.parent).free  # torch does not report a full disk
         causes = [] if free < 1e6 else [str(error).partition("\n")[0]]
         found = "; ".join([*causes, f"{free / 1e6:.0f} MB are left on the disk"])
-        raise SslJetsError("the checkpoint cannot be written", where=path, found=found) from None
+        hint = "free some space, then --resume"
+        raise SslJetsError("the checkpoint cannot be written", where=path, found=found, hint=hint) from None
 
 
 def read(path: Path) -> dict[str, Any]:
