@@ -56,7 +56,8 @@ TITLE = f"""# Speedrun: the best z in 20 minutes of one core
 `python benchmarks/speedrun.py` adds a line for each case; its docstring has the rules. The first number is the accuracy
 of a linear probe on held-out jets, ten classes; R50 is the rejection of {BACKGROUND} at half of the {SIGNAL} jets.
 
-Rows up to 2026-11-29 have the split of that time, one block of each file; with today's, repeat the record first.
+Rows up to 2026-11-29 have the split of that time, one block of each file; those of 2026-11-30 have today's, on which
+the record was repeated.
 """
 
 
