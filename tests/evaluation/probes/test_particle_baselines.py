@@ -19,7 +19,8 @@ from ssl_jets.evaluation.probes.observables import observable_inputs
 from ssl_jets.evaluation.probes.results import COLUMNS, OBSERVABLES, RANDOM, ProbeResult
 from ssl_jets.jets import Jets
 from ssl_jets.nn.features import Features
-from ssl_jets.nn.observables import OBSERVABLES as COUNT
+
+COUNT = 93  # observables
 
 
 def one_or_two_prongs(jets: int, seed: int) -> tuple[Jets, Array]:

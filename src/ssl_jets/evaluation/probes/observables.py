@@ -1,7 +1,7 @@
 """Observables of jets, computed from their particles: mass, pt, multiplicity, N-subjettiness; inputs of baselines.
 
-The inputs of baselines are those of `nn.observables`, energy-energy correlators (Larkoski, Salam, Thaler,
-arXiv:1305.0007) and displaced tracks: with w_i = pt_i / sum pt
+Baselines read the sums of `nn.observables`, energy-energy correlators (Larkoski, Salam, Thaler, arXiv:1305.0007) and
+displaced tracks: with w_i = pt_i / sum pt
 
     sqrt(sum of w_i w_j)               over the pairs i != j in each bin of dR(i, j) and of sqrt(pt_i pt_j) dR(i, j)
     sqrt(n_d), sqrt(sum over d of w)   of the tracks d with |d0 / d0err| above each of `DISPLACED`
