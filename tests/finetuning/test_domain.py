@@ -193,7 +193,7 @@ def test_adaptation_brings_z_of_the_domains_together(sample_jets: Jets, name: st
             optimizer.step()
         jets = both(sample_jets.select(torch.arange(400, 450)), harder(sample_jets.select(torch.arange(450, 500))))
         with torch.no_grad():
-            found = float(term(objective, encoder(jets).z, jets, 1.0))
+            found = float(term(objective, encoder(jets).z, jets, 1.0).value)
         return -found if name == "dann" else found / weight
 
     without = apart(1e-6)

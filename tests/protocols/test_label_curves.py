@@ -19,6 +19,7 @@ from ssl_jets.evaluation.result_base import plain
 from ssl_jets.evaluation.settings import EvaluateSettings, LabelSettings
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
+from ssl_jets.protocols import labels
 from ssl_jets.protocols.cache import ResultCache
 from ssl_jets.protocols.labels import LabelCurve, _points, label_curves
 from ssl_jets.protocols.labels_result import (
@@ -67,8 +68,10 @@ def test_a_difference_of_three_seeds_has_its_interval() -> None:
     assert "is below" in curves_of([-0.019, -0.02, -0.021]).against_observables()[0]
 
 
-def test_baselines_are_fitted_again_on_other_columns_and_networks_are_not(tmp_path: Path) -> None:
-    """A second command in the same folder, with a further model that reads tracks."""
+def test_baselines_are_fitted_again_on_other_inputs_and_networks_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two more commands in the same folder: with a further model that reads tracks, and with other observables."""
     curves = [LabelCurve("mae probe", "probe", Path("mae"), "ab"), LabelCurve(TREES_OBSERVABLES, "trees", None, "")]
     measured: list[str] = []
 
@@ -77,11 +80,13 @@ def test_baselines_are_fitted_again_on_other_columns_and_networks_are_not(tmp_pa
             measured.append(curve.name)
             return LabelTraining(accuracy=0.5, auc=0.5, labels=10)
 
-    for columns in (("pt", "deta"), ("pt", "deta", "d0")):
+    tracks = ("pt", "deta", "d0")
+    for columns, number in ((("pt", "deta"), 63), (tracks, 63), (tracks, 93)):
+        monkeypatch.setattr(labels, "INPUTS", number)
         cache = ResultCache(tmp_path, {}, 4, lambda line: None)
         trainings: Any = Trainings(evaluation=SimpleNamespace(columns=columns))
         _points(curves, LabelSettings(shares=(0.1,), seeds=2), trainings, cache)
-    assert measured == 2 * ["mae probe"] + 4 * [TREES_OBSERVABLES]
+    assert measured == 2 * ["mae probe"] + 6 * [TREES_OBSERVABLES]
 
 
 def test_the_axis_of_labels_has_a_tick_at_each_number() -> None:

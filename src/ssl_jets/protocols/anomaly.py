@@ -82,7 +82,7 @@ def anomaly_scan(
     search, anomaly = _Search(searched.classes, background, settings), settings.anomaly
     distances, scans = [], []
     for of, sides in searched.inputs.items():
-        common = {"of": of, "background": background}
+        common = {"of": of, "background": background, "width": sides[0].x.shape[1]}
         facts = {**common, "neighbours": anomaly.neighbours, "signals": list(signals), "measures": _MEASURES}
         measure = partial(search.distances, of, sides, signals)
         distances += cache.get(f"distance-{_file_name(of)}", facts, measure, DistanceScores).scores

@@ -31,7 +31,7 @@ from ssl_jets.evaluation.metrics.bootstrap import Bootstrap
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows, largest_class
 from ssl_jets.evaluation.probes.classes import TREE_COLUMNS, fitted_trees, linear_reader
 from ssl_jets.evaluation.probes.deep_sets import trained_deep_sets
-from ssl_jets.evaluation.probes.observables import observable_inputs
+from ssl_jets.evaluation.probes.observables import INPUTS, observable_inputs
 from ssl_jets.evaluation.result_base import Result
 from ssl_jets.evaluation.settings import EvaluateSettings, LabelSettings
 from ssl_jets.finetuning import finetune, resolve_finetune
@@ -176,6 +176,8 @@ def _points(
             }
             if curve.model is None:  # baselines read the columns of all models
                 facts["columns"] = trainings.evaluation.columns
+            if curve.name in (LINEAR_OBSERVABLES, TREES_OBSERVABLES):
+                facts["observables"] = INPUTS
             seeds = []
             for seed in range(settings.seeds):
                 measure = partial(trainings.measure, curve, share, seed)

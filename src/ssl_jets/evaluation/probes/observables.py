@@ -24,7 +24,7 @@ import torch
 from ssl_jets.arrays import Array
 from ssl_jets.jets import KINDS, Jets
 from ssl_jets.nn.features import Features
-from ssl_jets.nn.observables import jet_observables
+from ssl_jets.nn.observables import OBSERVABLES, jet_observables
 
 R0 = 0.8
 """Radius that N-subjettiness is divided by, as in JetClass."""
@@ -41,6 +41,9 @@ MASSES = (1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0)
 DISPLACED = (2.0, 5.0, 10.0)
 """Significances of the transverse impact parameter above which tracks are counted."""
 
+INPUTS = OBSERVABLES + len(RADII) + 1 + len(MASSES) + 1 + 2 * len(DISPLACED)
+"""Number of observables that baselines read. Kept results of another number are measured again."""
+
 _PAIRS = 200_000
 """Pairs of particles held at one time: fastest if they fit into the cache of a core."""
 
@@ -49,7 +52,7 @@ BATCH = 2000
 
 
 def observable_inputs(fit: Jets, test: Jets) -> tuple[Array, Array]:
-    """Compute the inputs of baselines of both sets of jets, float64 `[jet, observable]` each.
+    """Compute the inputs of baselines of both sets of jets, float64 `[jet, INPUTS]` each.
 
     Features of particles are standardized with the statistics of `fit`, as an encoder does with the statistics
     of its training. Without track columns or kinds, the observables of these are constant.
