@@ -110,11 +110,11 @@ def column_differences(model: Model, available: Sequence[str]) -> Iterator[str]:
 
 def schema_of_training(model: Model, files: Sequence[JetFile]) -> Iterator[str]:
     """Yield a line with the schema of the training, if files that are read with others lack inputs of the encoder."""
-    schema, inputs = Path(model.training.get("schema", "")), {*model.columns, *model.context, *model.collections}
-    others = [file for file in files if file.schema.name != schema.stem]
-    if schema.name and any(
-        inputs - {*file.columns, *file.features, *file.context, *file.collections} for file in others
-    ):
+    schema, inputs = model.training.get("schema"), {*model.columns, *model.context, *model.collections}
+    if schema is None:
+        return
+    others = [file for file in files if file.schema.name != Path(schema).stem]
+    if any(inputs - {*file.columns, *file.features, *file.context, *file.collections} for file in others):
         yield f"the model was trained with --schema {schema}: with it, the files may have the missing inputs"
 
 

@@ -128,7 +128,7 @@ class NextParticle(Method):
             so_far = self.only_learned(Jets(drawn[growing, : place + 1].flatten(0, 1), offsets))
             last = offsets[1:] - 1
             state = self.totals.state(so_far, totals[growing])[last]
-            outputs[growing, place] = decoder.append(self._inputs(before, state, so_far.place[last]))
+            outputs[growing, place] = decoder.append(self._inputs(before, state, torch.full_like(growing, place)))
             pt_before = pt_before_each(so_far, totals[growing])[last]
             h = outputs[growing, : place + 1].flatten(0, 1)
             drawn[growing, place] = self.density.draw(h, so_far, pt_before, self.encoder.features)

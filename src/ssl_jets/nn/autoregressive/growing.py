@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from ssl_jets.nn.transformer import Block, Transformer
 
@@ -62,7 +62,6 @@ class GrowingJets:
         q, k, v = block.qkv(block.norm_attention(x)).float().unflatten(1, (3, block.heads, -1)).unbind(1)
         cache[:, :, :, -1] = torch.stack([k, v])
         keys, values = cache  # [jet, head, token, d] each
-        weights = torch.softmax(keys @ q.unsqueeze(-1) / math.sqrt(q.shape[-1]), dim=2)  # [jet, head, token, 1]
-        x = x + block.proj((weights.mT @ values).flatten(1))
+        x = x + block.proj(scaled_dot_product_attention(q.unsqueeze(2), keys, values).flatten(1))
         updated: Tensor = x + block.mlp(x)
         return updated
