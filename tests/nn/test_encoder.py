@@ -197,7 +197,7 @@ def test_random_like_has_other_weights_and_the_same_statistics(batch: Jets) -> N
     assert torch.equal(fresh.features.mean, encoder.features.mean)
     assert torch.equal(fresh.features.std, encoder.features.std)
     for name, weight in fresh.named_parameters():
-        if weight.dim() == 2 and name != "missing":
+        if weight.dim() == 2 and name not in ("missing", "pair_bias.mlp.4.weight"):  # zero at first
             assert not torch.equal(weight, encoder.get_parameter(name)), name
             assert torch.equal(weight, again.get_parameter(name)), name
             assert not torch.equal(weight, other.get_parameter(name)), name
@@ -250,6 +250,26 @@ def test_collinear_particles_have_a_finite_pair_bias() -> None:
     jets.particles[:, [jets.columns.index("deta"), jets.columns.index("dphi")]] = 0.1
     (run,) = PairBias(2)(jets, AttentionLayout.of(jets.offsets), 0)
     assert run.isfinite().all()
+
+
+def test_a_trained_encoder_that_gets_a_pair_bias_keeps_its_z(batch: Jets) -> None:
+    before = tiny_encoder(batch).eval()
+    after = Encoder(ModelSettings(size="tiny", pair_bias=True)).eval()
+    assert set(after.load_state_dict(before.state_dict(), strict=False).missing_keys) == {
+        f"pair_bias.{name}" for name in PairBias(4).state_dict()
+    }
+    torch.testing.assert_close(after(batch).z, before(batch).z, rtol=0, atol=0)
+
+
+def test_the_pair_bias_is_symmetric_and_the_one_of_a_padded_batch() -> None:
+    jets, bias = made_jets([4, 4, 1, 6]), PairBias(3)
+    nn.init.normal_(bias.mlp[-1].weight)
+    kinematics = torch.stack([jets.column("pt").log(), jets.column("deta"), jets.column("dphi")], dim=1)
+    runs = bias(jets, AttentionLayout.of(jets.offsets + 2 * torch.arange(5)), 2)
+    for scores, particles in zip([jet for run in runs for jet in run], kinematics.split([4, 4, 1, 6]), strict=True):
+        assert torch.equal(scores, scores.transpose(1, 2))
+        torch.testing.assert_close(scores, bias.padded(particles.unsqueeze(0), 2)[0], **CLOSE)
+        assert len(particles) == 1 or scores[:, 2:, 2:].std() > 0.01
 
 
 def test_the_pair_bias_changes_z_and_learns(batch: Jets) -> None:
