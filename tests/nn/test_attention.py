@@ -56,16 +56,26 @@ def plain(
     return torch.cat(out)
 
 
+def padded(bias: list[Tensor]) -> list[Tensor]:
+    """The bias of the runs as the one of the padded batch."""
+    jets = [jet for run in bias for jet in run]
+    longest = max(len(jet[0]) for jet in jets)
+    sides = [(0, longest - len(jet[0])) for jet in jets]
+    masked = [torch.nn.functional.pad(jet, side, value=-math.inf) for jet, side in zip(jets, sides)]
+    return [torch.stack([torch.nn.functional.pad(jet, (0, 0, *side)) for jet, side in zip(masked, sides)])]
+
+
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
-@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("biased", ["", "runs", "padded"])
 @pytest.mark.parametrize("causal", [False, True])
 def test_values_and_gradients_are_those_of_a_plain_softmax_per_jet(
-    lengths: list[int], dtype: torch.dtype, tolerance: float, biased: bool, causal: bool
+    lengths: list[int], dtype: torch.dtype, tolerance: float, biased: str, causal: bool
 ) -> None:
     layout, inputs = layout_of(lengths, causal), random_qkv(lengths, dtype)
     bias = random_bias(layout, dtype) if biased else None
-    ours, expected = attend(*inputs, layout, bias), plain(*inputs, lengths, bias, causal)
+    given = padded(bias) if bias and biased == "padded" else bias
+    ours, expected = attend(*inputs, layout, given), plain(*inputs, lengths, bias, causal)
     leaves = [*inputs, *(bias or [])]
     weight = torch.randn(ours.shape, generator=torch.Generator().manual_seed(2), dtype=dtype)
     torch.testing.assert_close(ours, expected, atol=tolerance, rtol=tolerance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -259,6 +260,27 @@ def test_a_trained_encoder_that_gets_a_pair_bias_keeps_its_z(batch: Jets) -> Non
         f"pair_bias.{name}" for name in PairBias(4).state_dict()
     }
     torch.testing.assert_close(after(batch).z, before(batch).z, rtol=0, atol=0)
+
+
+class PretendCuda(torch.Tensor):
+    """A CPU tensor that claims to be on a GPU, where the pair bias is one of the padded batch."""
+
+    is_cuda = True  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("z_only", [False, True])
+def test_z_and_gradients_with_a_pair_bias_are_the_same_on_a_gpu(batch: Jets, z_only: bool) -> None:
+    encoder = tiny_encoder(batch, pair_bias=True, registers=2)
+    there = replace(batch, particles=batch.particles.as_subclass(PretendCuda))
+    results = []
+    for jets in (batch, there):
+        encoder.zero_grad()
+        z, tokens = encoder(jets, z_only=z_only)
+        (z.square().mv(torch.arange(64) / 64).mean() + tokens[:, :32].square().mean()).backward()
+        results.append([z, tokens, *(weight.grad for weight in encoder.parameters() if weight.grad is not None)])
+    assert len(results[0]) == len(results[1])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(theirs.as_subclass(torch.Tensor), ours, atol=1e-4, rtol=1e-4)
 
 
 def test_the_pair_bias_is_symmetric_and_the_one_of_a_padded_batch() -> None:

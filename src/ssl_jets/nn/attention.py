@@ -85,7 +85,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, layout: AttentionLayout, bias: Seque
         k: keys, `[token, head, d]`.
         v: values, `[token, head, d]`.
         layout: the layout of the jets.
-        bias: for each run of `layout` a tensor `[jet, head, query, length]` added to the scores.
+        bias: added to the scores: for each run of `layout` a tensor `[jet, head, query, length]`, or one of the padded
+            batch `[jet, head, query, longest]`, -inf for padding, which GPUs take in one kernel.
 
     Returns:
         `[token, head, d]`, or `[jet * n, head, d]`.
@@ -100,8 +101,30 @@ def attend(q: Tensor, k: Tensor, v: Tensor, layout: AttentionLayout, bias: Seque
             return cast(Tensor, kernel.attend(q, k, v, offsets, offsets, longest, longest, **causal))
         of_queries = queries * torch.arange(layout.jets + 1, dtype=torch.int32, device=q.device)
         return cast(Tensor, kernel.attend(q, k, v, of_queries, offsets, queries, longest))
+    if bias is not None and len(bias) == 1 < len(layout.runs):
+        return _attend_padded(q, k, v, layout, queries, bias[0])
     out: Tensor = _ExactAttention.apply(q, k, v, layout, queries, *(bias or ()))
     return out
+
+
+def _attend_padded(
+    q: Tensor, k: Tensor, v: Tensor, layout: AttentionLayout, queries: int | None, bias: Tensor
+) -> Tensor:
+    """Compute the attention of `attend` in the padded batch, with a bias `[jet, head, query, token]`."""
+    jets, longest = layout.jets, bias.shape[3]
+    jet = torch.repeat_interleave(layout.offsets.diff(), output_size=len(k))
+    place = torch.arange(len(k), device=k.device) + (longest * jet - layout.offsets[jet])
+
+    def padded(x: Tensor) -> Tensor:
+        whole = x.new_zeros(jets * longest, *x.shape[1:]).index_copy(0, place, x)
+        return whole.unflatten(0, (jets, longest)).transpose(1, 2)  # [jet, head, token, d]
+
+    if layout.causal:
+        bias = bias.masked_fill(torch.ones_like(bias[0, 0], dtype=torch.bool).triu(1), -math.inf)
+    asking = padded(q) if queries is None else q.unflatten(0, (jets, queries)).transpose(1, 2)
+    mixed = torch.nn.functional.scaled_dot_product_attention(asking, padded(k), padded(v), bias.to(q.dtype))
+    mixed = mixed.transpose(1, 2).flatten(0, 1)  # [jet * query, head, d]
+    return mixed[place] if queries is None else mixed
 
 
 @dataclass(frozen=True)

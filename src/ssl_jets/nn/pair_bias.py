@@ -26,7 +26,7 @@ class PairBias(nn.Module):
         nn.init.zeros_(last.bias)
 
     def forward(self, jets: Jets, layout: AttentionLayout, extra: int) -> list[Tensor]:
-        """Return for each run of `layout` a bias `[jet, head, length, length]`.
+        """Return the bias of the attention: for each run `[jet, head, length, length]`; on a GPU for the padded batch.
 
         Args:
             jets: the jets in the order of `layout`.
@@ -35,20 +35,13 @@ class PairBias(nn.Module):
         """
         kinematics = torch.stack([jets.column("pt").log(), jets.column("deta"), jets.column("dphi")], dim=1)
         sizes = [(count, length - extra) for _, count, length in layout.runs]
-        runs = kinematics.split([count * length for count, length in sizes])
-        pairs, places = [], []
-        for run, (count, length) in zip(runs, sizes, strict=True):
-            first, second = torch.triu_indices(length, length, device=run.device)
-            particles = run.view(count, length, 3)
-            pairs.append(_pairs(particles[:, first], particles[:, second]).flatten(0, 1))
-            place = first.new_empty(length, length)
-            place[first, second] = place[second, first] = torch.arange(len(first), device=run.device)
-            places.append(place)
-        parts = self.mlp(torch.cat(pairs)).split([len(pair) for pair in pairs])
-        return [
-            nn.functional.pad(part.unflatten(0, (count, -1)).transpose(1, 2)[:, :, place], (extra, 0, extra, 0))
-            for part, (count, _), place in zip(parts, sizes, places, strict=True)
-        ]
+        counts = [count * length * (length + 1) // 2 for count, length in sizes]
+        first, second = pairs_of(jets.offsets, len(kinematics), sum(counts))
+        scores = self.mlp(_pairs(kinematics[first], kinematics[second]))  # [pair, head]
+        if scores.is_cuda:
+            return [_padded(scores, first, second, jets, layout, extra)]
+        runs = zip(scores.split(counts), sizes, strict=True)
+        return [nn.functional.pad(_square(part, *size), (extra, 0, extra, 0)) for part, size in runs]
 
     def padded(self, kinematics: Tensor, extra: int) -> Tensor:
         """Return the bias `[jet, head, token, token]` of a padded batch, for exported graphs.
@@ -60,6 +53,46 @@ class PairBias(nn.Module):
         pairs = _pairs(kinematics.unsqueeze(2), kinematics.unsqueeze(1))
         scores = self.mlp(pairs).permute(0, 3, 1, 2)  # [jet, head, particle, particle]
         return nn.functional.pad(scores, (extra, 0, extra, 0))
+
+
+def pairs_of(offsets: Tensor, particles: int, pairs: int) -> tuple[Tensor, Tensor]:
+    """Return the particles of each pair, int64 `[pair]` each: of each particle the pairs with itself and later ones.
+
+    Args:
+        offsets: int64 `[jet + 1]`.
+        particles: their number, so that a GPU need not be waited for.
+        pairs: the same of pairs.
+
+    Example:
+        >>> pairs_of(torch.tensor([0, 2, 3]), 3, 4)
+        (tensor([0, 0, 1, 2]), tensor([0, 1, 1, 2]))
+    """
+    index = torch.arange(particles, device=offsets.device)
+    later = torch.repeat_interleave(offsets[1:], offsets.diff(), output_size=particles) - index
+    first = torch.repeat_interleave(index, later, output_size=pairs)
+    begin = later.cumsum(0) - later
+    return first, first + torch.arange(pairs, device=offsets.device) - begin[first]
+
+
+def _square(scores: Tensor, count: int, length: int) -> Tensor:
+    """Return both orders of the pairs of a run, `[jet, head, length, length]`, from one, `[pair, head]`."""
+    first, second = torch.triu_indices(length, length)
+    place = torch.empty(length, length, dtype=torch.int64)
+    place[first, second] = place[second, first] = torch.arange(len(first))
+    return scores.unflatten(0, (count, -1)).transpose(1, 2)[:, :, place]
+
+
+def _padded(scores: Tensor, first: Tensor, second: Tensor, jets: Jets, layout: AttentionLayout, extra: int) -> Tensor:
+    """Return the bias of the padded batch, `[jet, head, token, token]`, from pairs `[pair, head]`; -inf for padding."""
+    longest = max(length for _, _, length in layout.runs)
+    padding = torch.arange(longest, device=scores.device) >= layout.offsets.diff()[:, None]  # [jet, key]
+    bias = scores.new_zeros(layout.jets, scores.shape[1], longest, longest)
+    bias = bias.masked_fill(padding[:, None, None], -torch.inf)
+    of_pair = jets.jet_of_particle[first]
+    shift = extra - jets.offsets[of_pair]
+    jet, row, column = (index.unsqueeze(1) for index in (of_pair, first + shift, second + shift))
+    heads = torch.arange(scores.shape[1], device=scores.device)
+    return bias.index_put((jet, heads, row, column), scores).index_put((jet, heads, column, row), scores)
 
 
 def _pairs(first: Tensor, second: Tensor) -> Tensor:
