@@ -32,6 +32,7 @@ from typing import Any
 import torch
 from throughput import useful_flops
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.overrides import TorchFunctionMode
 
 from ssl_jets import methods
@@ -143,8 +144,7 @@ def attention(run: Run) -> Iterator[str]:
     for causal, biased, first in ((False, False, None), (True, False, None), (False, True, None), (False, False, 1)):
         layout.causal = causal
         bias = [torch.randn(1, 4, n, n, generator=generator).to(run.device) for n in lengths] if biased else None
-        bias_of_runs = None if bias is None else [bias[0], bias[1].repeat(2, 1, 1, 1), *bias[3:]]
-        bias = None if bias is None else [bias[0], bias[1], bias[1], *bias[3:]]
+        padded = None if bias is None else [torch.cat([widened(one, int(lengths.max())) for one in bias])]
         rows = None if first is None else layout.offsets[:-1]
         exact = plain_attention(q, k, v, layout, bias)
         exact = exact if rows is None else exact[rows]
@@ -152,9 +152,15 @@ def attention(run: Run) -> Iterator[str]:
         name = ", ".join(filter(None, kinds)) or "plain"
         for dtype in (torch.float32, torch.bfloat16):
             queries = q if rows is None else q[rows]
-            result = attend(queries.to(dtype), k.to(dtype), v.to(dtype), layout, bias_of_runs).double()
+            result = attend(queries.to(dtype), k.to(dtype), v.to(dtype), layout, padded).double()
             error, size = (result - exact).abs().max(), exact.square().mean().sqrt()
             yield f"| {name} | {str(dtype).removeprefix('torch.')} | {float(error):.1e} | {float(size):.2f} |"
+
+
+def widened(bias: Tensor, longest: int) -> Tensor:
+    """Pad the bias of one jet `[1, head, token, token]` to `longest` tokens, as `attend` wants it on a GPU."""
+    more = longest - bias.shape[3]
+    return pad(pad(bias, (0, more), value=-math.inf), (0, 0, 0, more))
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, layout: AttentionLayout, bias: Sequence[Tensor] | None) -> Tensor:
@@ -171,14 +177,14 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, layout: AttentionLayout, bi
     return torch.cat(out)
 
 
-def build(name: str, size: str, jets: Jets) -> Method:
+def build(name: str, size: str, jets: Jets, **settings: object) -> Method:
     """Build a method with random weights, on the CPU; methods that start from others get random ones."""
     torch.manual_seed(0)
     cls = methods.find(name)
     parts: dict[str, Any] = {part: build(part, size, jets) for part in cls.requires if part != "teacher"}
     if "teacher" in cls.requires:
         parts["teacher"] = build("mae", size, jets).exported()
-    encoder = Encoder(ModelSettings.model_validate({"size": size}))
+    encoder = Encoder(ModelSettings.model_validate({"size": size, **settings}))
     encoder.features.fit_statistics([jets])
     return cls(cls.Config(name=name), encoder, LABELS, **parts)
 
@@ -232,6 +238,8 @@ def actions(run: Run, size: str) -> Iterator[tuple[str, int, Callable[[], object
     batches = run.batches(run.rounds + 1)
     method = build("supervised", size, run.jets).to(run.device)
     yield "training", 3, training_step(run, method, batches), batches[0]
+    biased = build("supervised", size, run.jets, pair_bias=True).to(run.device)
+    yield "training, pair bias", 3, training_step(run, biased, batches), batches[0]
     if not run.dry:
         for block in method.exported().transformer.blocks:
             block.compile(dynamic=True)

@@ -40,6 +40,18 @@ def test_attention_is_the_softmax_also_for_the_first_query_alone(dtype: torch.dt
     torch.testing.assert_close(found, exact[rows], atol=tolerance, rtol=tolerance)
 
 
+def test_gradients_with_a_pair_bias_are_those_of_the_cpu(batch: Jets) -> None:
+    gradients = []
+    for device in ("cpu", DEVICE):
+        encoder = tiny_encoder(batch, pair_bias=True, registers=2).to(device)
+        z, tokens = encoder(batch.to(device))
+        (z[:, :32].square().mean() + tokens[:, :32].square().mean()).backward()
+        gradients.append({name: weight.grad for name, weight in encoder.named_parameters() if weight.grad is not None})
+    assert any(name.startswith("pair_bias") for name in gradients[0])
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name].cpu(), gradient, atol=1e-4, rtol=1e-3, msg=name)
+
+
 def test_z_is_that_of_the_cpu(batch: Jets) -> None:
     encoder = tiny_encoder(batch, pair_bias=True)
     here = embed_jets(encoder, batch, precision="32-true")

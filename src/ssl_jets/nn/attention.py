@@ -122,8 +122,8 @@ def _attend_padded(
     if layout.causal:
         bias = bias.masked_fill(torch.ones_like(bias[0, 0], dtype=torch.bool).triu(1), -math.inf)
     asking = padded(q) if queries is None else q.unflatten(0, (jets, queries)).transpose(1, 2)
-    mixed = torch.nn.functional.scaled_dot_product_attention(asking, padded(k), padded(v), bias.to(q.dtype))
-    mixed = mixed.transpose(1, 2).flatten(0, 1)  # [jet * query, head, d]
+    by_head = torch.nn.functional.scaled_dot_product_attention(asking, padded(k), padded(v), bias.to(q.dtype))
+    mixed: Tensor = by_head.transpose(1, 2).flatten(0, 1)  # [jet * query, head, d]
     return mixed[place] if queries is None else mixed
 
 

@@ -79,7 +79,8 @@ def _square(scores: Tensor, count: int, length: int) -> Tensor:
     first, second = torch.triu_indices(length, length)
     place = torch.empty(length, length, dtype=torch.int64)
     place[first, second] = place[second, first] = torch.arange(len(first))
-    return scores.unflatten(0, (count, -1)).transpose(1, 2)[:, :, place]
+    of_jets: Tensor = scores.unflatten(0, (count, -1)).transpose(1, 2)  # [jet, head, pair]
+    return of_jets[:, :, place]
 
 
 def _padded(scores: Tensor, first: Tensor, second: Tensor, jets: Jets, layout: AttentionLayout, extra: int) -> Tensor:
