@@ -117,7 +117,7 @@ def _attend_padded(
 
     def padded(x: Tensor) -> Tensor:
         whole = x.new_zeros(jets * longest, *x.shape[1:]).index_copy(0, place, x)
-        return whole.unflatten(0, (jets, longest)).transpose(1, 2)  # [jet, head, token, d]
+        return whole.view(jets, longest, *x.shape[1:]).transpose(1, 2)  # [jet, head, token, d]
 
     if layout.causal:
         bias = bias.masked_fill(torch.ones_like(bias[0, 0], dtype=torch.bool).triu(1), -math.inf)
