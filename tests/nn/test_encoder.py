@@ -12,6 +12,7 @@ from torch import nn
 from ssl_jets.config import ModelSettings, resolve
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
+from ssl_jets.nn import pair_bias
 from ssl_jets.nn.attention import AttentionLayout
 from ssl_jets.nn.encoder import Encoder, parameter_count, random_like
 from ssl_jets.nn.features import FEATURES
@@ -283,10 +284,11 @@ def test_z_and_gradients_with_a_pair_bias_are_the_same_on_a_gpu(batch: Jets, z_o
         torch.testing.assert_close(theirs.as_subclass(torch.Tensor), ours, atol=1e-4, rtol=1e-4)
 
 
-def test_the_pair_bias_is_symmetric_and_the_one_of_a_padded_batch() -> None:
+def test_the_pair_bias_is_symmetric_and_the_one_of_a_padded_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     jets, bias = made_jets([4, 4, 1, 6]), PairBias(3)
     nn.init.normal_(bias.mlp[-1].weight)
     kinematics = torch.stack([jets.column("pt").log(), jets.column("deta"), jets.column("dphi")], dim=1)
+    monkeypatch.setattr(pair_bias, "SLICE", 7)  # several slices, which end within a jet
     runs = bias(jets, AttentionLayout.of(jets.offsets + 2 * torch.arange(5)), 2)
     for scores, particles in zip([jet for run in runs for jet in run], kinematics.split([4, 4, 1, 6]), strict=True):
         assert torch.equal(scores, scores.transpose(1, 2))

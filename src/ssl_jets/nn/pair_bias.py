@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from ssl_jets.jets import Jets
 from ssl_jets.nn.attention import AttentionLayout
 
+SLICE = 2**16
+"""Pairs that pass through the MLP at one time: hidden layers of all pairs of a batch would take a gigabyte."""
+
 
 class PairBias(nn.Module):
     """MLP from ln dR, ln kT, ln z, ln m^2 of each pair of particles to one attention score per head.
@@ -37,7 +40,8 @@ class PairBias(nn.Module):
         sizes = [(count, length - extra) for _, count, length in layout.runs]
         counts = [count * length * (length + 1) // 2 for count, length in sizes]
         first, second = pairs_of(jets.offsets, len(kinematics), sum(counts))
-        scores = self.mlp(_pairs(kinematics[first], kinematics[second]))  # [pair, head]
+        slices = zip(first.split(SLICE), second.split(SLICE), strict=True)
+        scores = torch.cat([self.mlp(_pairs(kinematics[one], kinematics[other])) for one, other in slices])
         if scores.is_cuda:
             return [_padded(scores, first, second, jets, layout, extra)]
         runs = zip(scores.split(counts), sizes, strict=True)
