@@ -7,7 +7,7 @@ import torch
 
 from ssl_jets.jets import USUAL_LENGTH, Jets
 from ssl_jets.model import Model, embed_jets, within_memory
-from ssl_jets.nn import attention
+from ssl_jets.nn import exact_attention
 from ssl_jets.nn.attention import AttentionLayout, attend
 from support.small_models import made_jets, tiny_encoder
 
@@ -60,9 +60,9 @@ def test_attention_in_slices_is_that_in_one_piece(monkeypatch: pytest.MonkeyPatc
     for causal in (False, True):
         for biased in (False, True):
             found = []
-            for long, many in ((10**9, attention.SLICE), (256, attention.SLICE), (256, 300 * 300), (256, 40 * 300)):
-                monkeypatch.setattr(attention, "LONG", long)
-                monkeypatch.setattr(attention, "SLICE", many)
+            for long, many in ((10**9, exact_attention.SLICE), (256, exact_attention.SLICE), (256, 300 * 300), (256, 40 * 300)):
+                monkeypatch.setattr(exact_attention, "LONG", long)
+                monkeypatch.setattr(exact_attention, "SLICE", many)
                 found.append(_gradients(jets, causal=causal, biased=biased))
             for other in found[1:]:
                 assert len(other) == len(found[0])
