@@ -41,7 +41,7 @@ from ssl_jets.config import ModelSettings, TrainSettings
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.model import embed_jets
-from ssl_jets.nn.attention import AttentionLayout, attend
+from ssl_jets.nn.attention.attend import AttentionLayout, attend
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.runtime.precision import autocast
 from ssl_jets.training.optimizer import make_optimizer

@@ -7,8 +7,8 @@ import torch
 
 from ssl_jets.jets import USUAL_LENGTH, Jets
 from ssl_jets.model import Model, embed_jets, within_memory
-from ssl_jets.nn import exact_attention
-from ssl_jets.nn.attention import AttentionLayout, attend
+from ssl_jets.nn.attention import exact
+from ssl_jets.nn.attention.attend import AttentionLayout, attend
 from support.small_models import made_jets, tiny_encoder
 
 CPU = torch.device("cpu")
@@ -60,9 +60,9 @@ def test_attention_in_slices_is_that_in_one_piece(monkeypatch: pytest.MonkeyPatc
     for causal in (False, True):
         for biased in (False, True):
             found = []
-            for long, many in ((10**9, exact_attention.SLICE), (256, exact_attention.SLICE), (256, 300 * 300), (256, 40 * 300)):
-                monkeypatch.setattr(exact_attention, "LONG", long)
-                monkeypatch.setattr(exact_attention, "SLICE", many)
+            for long, many in ((10**9, exact.SLICE), (256, exact.SLICE), (256, 300 * 300), (256, 40 * 300)):
+                monkeypatch.setattr(exact, "LONG", long)
+                monkeypatch.setattr(exact, "SLICE", many)
                 found.append(_gradients(jets, causal=causal, biased=biased))
             for other in found[1:]:
                 assert len(other) == len(found[0])

@@ -7,7 +7,7 @@ import torch
 
 from ssl_jets.jets import Jets
 from ssl_jets.model import embed_jets
-from ssl_jets.nn.attention import AttentionLayout, attend
+from ssl_jets.nn.attention.attend import AttentionLayout, attend
 from support.small_models import build_method, tiny_encoder
 
 pytestmark = pytest.mark.device

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ssl_jets.exporting.padded import PaddedEncoder
 from ssl_jets.jets import COLUMNS, Jets, offsets_of
-from ssl_jets.nn.attention import AttentionLayout, attend, padded_attention, single_query_attention
+from ssl_jets.nn.attention.attend import AttentionLayout, attend, padded_attention, single_query_attention
 from support.small_models import made_jets, tiny_encoder, without_columns
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}

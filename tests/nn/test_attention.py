@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from ssl_jets.errors import SslJetsError
-from ssl_jets.nn import attention
-from ssl_jets.nn.attention import AttentionLayout, attend
+from ssl_jets.nn.attention.attend import AttentionLayout, attend
 
 LENGTHS = ([1], [2], [128], [1, 2, 128], [3, 3, 3], [5, 2, 2, 1, 7, 2, 5, 5], [128, 1, 128])
 HEADS, WIDTH = 2, 4
@@ -192,7 +191,7 @@ def test_the_fused_kernel_is_chosen_only_on_cuda_in_half_precision_without_bias(
         calls.append(where)
         return q
 
-    monkeypatch.setattr(attention, "_variable_length", lambda: attention._Kernel(kernel, {"is_causal": True}))
+    monkeypatch.setattr(module, "_variable_length", lambda: module._Kernel(kernel, {"is_causal": True}))
     lengths = [2, 5, 3]
     layout = layout_of(lengths, causal)
     inputs = [x.detach().to(dtype) for x in random_qkv(lengths, torch.float32)]

@@ -12,11 +12,11 @@ from torch import nn
 from ssl_jets.config import ModelSettings, resolve
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
-from ssl_jets.nn import pair_bias
-from ssl_jets.nn.attention import AttentionLayout
+from ssl_jets.nn.attention import pair_bias
+from ssl_jets.nn.attention.attend import AttentionLayout
+from ssl_jets.nn.attention.pair_bias import PairBias
 from ssl_jets.nn.encoder import Encoder, parameter_count, random_like
 from ssl_jets.nn.features import FEATURES
-from ssl_jets.nn.pair_bias import PairBias
 from ssl_jets.nn.transformer import Transformer
 from support.small_models import made_jets, shuffle_particles, tiny_encoder, without_columns
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ssl_jets.jets import Jets
-from ssl_jets.nn.attention import single_query_attention
+from ssl_jets.nn.attention.attend import single_query_attention
 from ssl_jets.nn.encoder import Encoder
 from support.small_models import made_jets, shuffle_particles, tiny_encoder
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ssl_jets.jets import Jets
-from ssl_jets.nn import exact_attention
-from ssl_jets.nn.attention import AttentionLayout
+from ssl_jets.nn.attention import exact
+from ssl_jets.nn.attention.attend import AttentionLayout
 from ssl_jets.nn.ema import teacher_of
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.transformer import Block, Transformer
@@ -76,8 +76,8 @@ def z_and_gradients(encoder: Encoder, jets: Jets, z_only: bool) -> dict[str, tor
 def test_z_alone_and_its_gradients_are_those_of_the_full_block(
     batch: Jets, settings: dict[str, Any], long: int, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exact_attention, "LONG", long)
-    monkeypatch.setattr(exact_attention, "SLICE", 200)
+    monkeypatch.setattr(exact, "LONG", long)
+    monkeypatch.setattr(exact, "SLICE", 200)
     jets = batch.select(torch.tensor([5, 0, 33, 7, 8, 9]))
     encoder = tiny_encoder(batch, **settings)
     encoder.transformer.checkpointing = checkpointing

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from ssl_jets.config import FeatureSettings, ModelSettings
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
-from ssl_jets.nn.attention import padded_attention, single_query_attention
+from ssl_jets.nn.attention.attend import padded_attention, single_query_attention
+from ssl_jets.nn.attention.pair_bias import PairBias
 from ssl_jets.nn.collections.tokens import Collections
 from ssl_jets.nn.features import DeclaredInputs, Features
-from ssl_jets.nn.pair_bias import PairBias
 from ssl_jets.nn.transformer import Transformer, init_weights
 
 Pool = Literal["class", "mean", "attention"]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ssl_jets.jets import offsets_of
-from ssl_jets.nn.attention import AttentionLayout, attend, padded_attention
+from ssl_jets.nn.attention.attend import AttentionLayout, attend, padded_attention
 
 PIECE = 1024
 """Tokens per MLP call on a CPU without gradients: its wide tensors then stay in the cache."""

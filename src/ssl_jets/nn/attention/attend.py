@@ -2,7 +2,7 @@
 
 On CUDA in half precision it is PyTorch's variable-length flash attention, and with a pair bias its fused attention on
 the padded batch. Elsewhere consecutive jets of equal length form a run, which is one exact batched product without
-padding (`exact_attention.py`); the encoder sorts jets by length, so that runs are long. `benchmarks/results` compares
+padding (`exact.py`); the encoder sorts jets by length, so that runs are long. `benchmarks/results` compares
 them with a padded transformer and PyTorch's fused kernel.
 
 Example of runs: lengths 2, 2, 3 are offsets 0, 2, 4, 7 and the runs (first token 0, 2 jets, length 2) and
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ssl_jets.errors import SslJetsError
-from ssl_jets.nn.exact_attention import ExactAttention
+from ssl_jets.nn.attention.exact import ExactAttention
 
 
 @dataclass(eq=False)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_jets.jets import Jets
-from ssl_jets.nn.attention import AttentionLayout
+from ssl_jets.nn.attention.attend import AttentionLayout
 
 SLICE = 2**16
 """Pairs that pass through the MLP at one time: hidden layers of all pairs of a batch would take a gigabyte."""
