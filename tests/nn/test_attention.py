@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ssl_jets.errors import SslJetsError
+from ssl_jets.nn.attention import attend as module
 from ssl_jets.nn.attention.attend import AttentionLayout, attend
 
 LENGTHS = ([1], [2], [128], [1, 2, 128], [3, 3, 3], [5, 2, 2, 1, 7, 2, 5, 5], [128, 1, 128])
