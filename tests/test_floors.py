@@ -106,7 +106,7 @@ def test_folders_and_files_are_small() -> None:
     assert len(list(PACKAGE.glob("*.py"))) <= MAX_TOP_LEVEL_FILES
     for folder in {path.parent for path in FILES} - {PACKAGE}:
         assert len(list(folder.glob("[!_]*.py"))) <= MAX_FILES_OF_A_FOLDER, folder
-    longer = {"jets.py": 383, "model.py": 330}
+    longer = {"jets.py": 396, "model.py": 342}
     for path in FILES:
         lines = len(path.read_text(encoding="utf-8").splitlines())
         assert lines <= longer.get(path.name, 300), path

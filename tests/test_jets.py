@@ -263,13 +263,44 @@ def test_negative_indices_count_from_the_end_in_all_that_belongs_to_the_jets() -
         ([1.0], r"no indices of jets(.|\n)*float32 \[1\]"),
         ([[0, 1]], r"no indices of jets(.|\n)*int64 \[1, 2\]"),
         (1, "no indices of jets"),
-        (slice(2), "no indices of jets"),
+        (slice(2.5), "no indices of jets"),
         (["QCD"], "no indices of jets"),
     ],
 )
 def test_what_is_no_index_of_a_jet_is_one_message(wrong: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         made_jets([3, 1, 2]).select(wrong)
+
+
+@pytest.mark.parametrize(
+    ("key", "chosen"),
+    [
+        (slice(2), [0, 1]),
+        (slice(None, None, -2), [2, 0]),
+        (slice(5, 9), []),
+        (1, [1]),
+        (np.int64(-1), [2]),
+        (torch.tensor(0), [0]),
+        ([2, 0], [2, 0]),
+        (np.array([False, True, True]), [1, 2]),
+    ],
+)
+def test_brackets_select_jets_with_all_that_belongs_to_them(key: Any, chosen: list[int]) -> None:
+    jets = numbered([3, 0, 2])
+    one, other = jets[key], jets.select(torch.tensor(chosen, dtype=torch.int64))
+    assert lists(one) == lists(other)
+    assert one.labels is not None
+    assert one.labels.tolist() == [chosen_jet % 3 for chosen_jet in chosen]
+    assert one.jet["mass"].tolist() == [10.0 * chosen_jet for chosen_jet in chosen]
+
+
+def test_a_number_beyond_the_jets_and_a_bool_are_no_jet_and_a_loop_ends() -> None:
+    jets = numbered([3, 0, 2])
+    assert [len(jet.particles) for jet in jets] == [3, 0, 2]
+    with pytest.raises(UsageError, match=r"no jet of this index(.|\n)*found: +3"):
+        jets[3]
+    with pytest.raises(UsageError, match="not one value a jet"):
+        jets[True]
 
 
 def test_particles_are_kept_by_a_mask_and_not_by_indices() -> None:

@@ -6,7 +6,7 @@ linear layer, norm and loss works on real particles only.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -177,6 +177,21 @@ class Jets(ShortRepr):
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def __getitem__(self, jets: int | slice | Tensor | npt.ArrayLike) -> Jets:
+        """Return jets by number, slice, indices or mask, as `select` does; one number gives `Jets` of one jet.
+
+        Example:
+            >>> jets = Jets.of([[[310.0, 0, 0], [0.4, 0, 0]], [[50.0, 0, 0]]], ("pt", "deta", "dphi"))
+            >>> jets[0].lengths.tolist(), jets[-1:].lengths.tolist(), [len(jet) for jet in jets]
+            ([2], [1], [1, 1])
+        """
+        key: Any = jets
+        one = hasattr(key, "__index__") and np.ndim(key) == 0 and not isinstance(key, bool | np.bool_)
+        return self.select([key] if one else key)
+
+    def __iter__(self) -> Iterator[Jets]:
+        return (self[number] for number in range(len(self)))
+
     def column(self, name: str) -> Tensor:
         """Return one particle column, `[particle]`.
 
@@ -231,8 +246,8 @@ class Jets(ShortRepr):
         kept_before = torch.cat([mask.new_zeros(1, dtype=torch.int64), mask.cumsum(0)])
         return replace(self, particles=self.particles[mask], offsets=kept_before[self.offsets])
 
-    def select(self, jets: Tensor | npt.ArrayLike) -> Jets:
-        """Return the jets with the given indices (int64 `[selected]`), in that order, or of a mask (bool `[jet]`).
+    def select(self, jets: slice | Tensor | npt.ArrayLike) -> Jets:
+        """Return the jets of indices (int64 `[selected]`), in that order, of a mask (bool `[jet]`) or of a slice.
 
         Negative indices count from the end.
 

@@ -20,6 +20,7 @@ from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.particles.heads import ParticleHeads
 from ssl_jets.nn.regression import Regressor
 from ssl_jets.records.packing import constituents, pack
+from ssl_jets.runtime.console import log
 from ssl_jets.runtime.precision import SCORES_PRECISION, Precision, PrecisionSetting, autocast, resolve_precision
 from ssl_jets.runtime.short_repr import ShortRepr
 from ssl_jets.runtime.threads import map_in_order
@@ -104,7 +105,8 @@ class Model(ShortRepr):
     ) -> Array:
         """Compute z of jets in memory, as the command `embed` writes it.
 
-        Particle columns that the encoder was not trained with are left out.
+        Particle columns that the encoder was not trained with are left out. Suspicious values, such as momenta in
+        MeV, are logged.
 
         Args:
             jets: the jets, in physical units; or awkward records of jets with `constituents`, such as `events.FatJet`
@@ -122,6 +124,7 @@ class Model(ShortRepr):
         """
         if not isinstance(jets, Jets):
             return self._of_records(self.embed, jets, batch_size=batch_size, device=device, precision=precision)
+        _log_suspicions(jets)
         jets, device = with_columns(jets, self.columns), default_device(device)
         self.encoder.require_categories(jets)
         z = embed_jets(self.encoder, jets, device=device, batch=batch_size, precision=precision).numpy()
@@ -197,6 +200,15 @@ class Model(ShortRepr):
         assert self.regressor is not None
         result: Array = _applied(self.regressor.bands, z).numpy()
         return result
+
+
+def _log_suspicions(jets: Jets) -> None:
+    """Log possible errors of units, unless the jets are of files, which were looked at when they were read."""
+    if jets.source is None:
+        from ssl_jets.data.profile import find_suspicions_in_memory  # imports readers of files
+
+        for line in find_suspicions_in_memory(jets):
+            log(line)
 
 
 def default_device(device: torch.device | str | None = None) -> torch.device:

@@ -129,7 +129,7 @@ def load_model(path: str | Path) -> Model:
         there is no trained model here
           where:   runs/gone
           found:   no such folder
-          try:     ssl-jets pretrain --out RUN makes one
+          try:     ssl-jets pretrain --method mae --out RUN makes one
     """
     folder = model_folder(locate(path))
     config = _read_config(folder)

@@ -6,7 +6,7 @@ import pytest
 
 from ssl_jets import api
 from ssl_jets.api.run_files import Remembered
-from ssl_jets.errors import DataError, UsageError
+from ssl_jets.errors import DataError, SslJetsError, UsageError
 
 
 def run(folder: Path, data: str) -> Path:
@@ -40,7 +40,11 @@ def test_files_held_out_files_and_schema_are_those_of_the_run(jets: Path, tmp_pa
 
 def test_a_run_on_the_sample_and_a_model_alone_remember_no_files(tmp_path: Path) -> None:
     assert Remembered.of([run(tmp_path / "sample", "{sources: []}")]) == Remembered()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
     assert Remembered.of([tmp_path / "model"]) == Remembered()
+    with pytest.raises(SslJetsError, match="no trained model"):
+        Remembered.of([tmp_path / "gone"])
 
 
 def test_files_that_are_gone_and_runs_of_other_files_ask_for_data(jets: Path, tmp_path: Path) -> None:

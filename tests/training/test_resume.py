@@ -111,6 +111,8 @@ def test_a_run_stopped_by_a_signal_goes_on_to_the_same_losses_and_weights(
     with pytest.raises(Interrupted) as caught:
         pretrain(settings, out)
     assert caught.value.signal == number
+    assert caught.value.message == f"stopped by {number.name}"
+    assert f"with out={str(out)!r}, resume=True goes on from step {batch} of 8" in str(caught.value)
     assert f"stopped at step {batch} of 8; --resume" in capsys.readouterr().err
     assert not (out / "model").exists()
     assert [line["step"] for line in metrics(out) if line["kind"] == "train"] == list(range(1, batch + 1))

@@ -32,6 +32,7 @@ class Remembered:
         Raises:
             UsageError: the runs were trained on different files.
             DataError: files do not exist any more.
+            SslJetsError: a path is neither a run nor a model.
         """
         remembered = {run: cls._of(run) for run in runs}
         first_run, first = next(iter(remembered.items()))
@@ -50,12 +51,14 @@ class Remembered:
     @classmethod
     def _of(cls, run: Path) -> Remembered:
         from ssl_jets.config import read_config
+        from ssl_jets.sharing.location import model_folder
 
         folder = run.parent if run.name == "model" else run
         if not folder.is_dir() and "@" in run.name:  # a snapshot of the run, RUN@step-500
             folder = run.with_name(run.name.rpartition("@")[0])
         config = folder / "config.yaml"
         if not config.is_file():
+            model_folder(run)  # raises for a path that is no model either, such as a file of jets
             return cls()
         data = read_config(config).get("data") or {}
         sources = [*(data.get("sources") or data.get("proportions") or ()), *(data.get("validation") or ())]

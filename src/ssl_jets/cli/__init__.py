@@ -19,5 +19,5 @@ def main() -> None:
 
             run()
     except Interrupted as stop:
-        print(stop, file=sys.stderr)
+        print(stop.message, file=sys.stderr)
         sys.exit(128 + stop.signal)

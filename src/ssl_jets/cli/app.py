@@ -104,7 +104,7 @@ def main() -> None:
         except SslJetsError as error:
             _fail(error, f"error: {error.message}", error.exit_code)
         except Interrupted as stop:
-            log(str(stop))
+            log(stop.message)
             sys.exit(128 + stop.signal)
         except KeyboardInterrupt:
             sys.exit(130)

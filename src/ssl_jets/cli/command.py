@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from typer.core import TyperCommand
@@ -26,13 +27,45 @@ class Command(TyperCommand):
         args = self._numbers_one_by_one(self._files_one_by_one(args))
         try:
             self._refuse_twice(ctx, args)
+            self._refuse_bare_words(ctx, args)
             return super().parse_args(ctx, args)
         except Exception as error:
             # Typer has a click of its own or uses the installed one, so the class is compared by its name.
             if type(error).__name__ != "NoSuchOption":
                 raise
-            _refuse_setting(args, str(vars(error)["option_name"]))
+            option = str(vars(error)["option_name"])
+            if "--set" in self._options():
+                _refuse_setting(args, option, str(self.name))
+            self._refuse_of_others(ctx, option)
             raise
+
+    def _options(self) -> set[str]:
+        return {option for param in self.params for option in param.opts}
+
+    def _refuse_of_others(self, ctx: Any, option: str) -> None:
+        """Raise UsageError if an unknown option is one of other commands."""
+        others = getattr(ctx.parent and ctx.parent.command, "commands", {})
+        owners = [name for name, other in others.items() if any(option in param.opts for param in other.params)]
+        if owners:
+            hint = f"ssl-jets {self.name} --help lists its options; {option} is one of {', '.join(owners)}"
+            raise UsageError(f"{self.name} has no such option", where=option, hint=hint)
+
+    def _refuse_bare_words(self, ctx: Any, args: list[str]) -> None:
+        """Refuse words without an option in a command that takes none, as in `embed runs/mae`, with the option."""
+        words = self.make_parser(ctx).parse_args(args=list(args))[1]
+        if not words or any(param.param_type_name == "argument" for param in self.params):
+            return
+        from ssl_jets import methods
+        from ssl_jets.sharing.location import names_model
+
+        fitting = {
+            "--method": words[0] in methods.names(),
+            "--model": names_model(words[0]),
+            "--data": Path(words[0]).exists(),
+        }
+        option = next((name for name, fits in fitting.items() if fits and name in self._options()), None)
+        hint = f"{option} {quote(words[0])}" if option else f"ssl-jets {self.name} --help lists the options"
+        raise UsageError(f"{self.name} takes names only after an option", found=" ".join(words), hint=hint)
 
     def _files_one_by_one(self, args: list[str]) -> list[str]:
         """Repeat the option before each further word: `--data a b` becomes `--data a --data b`.
@@ -88,13 +121,15 @@ class Command(TyperCommand):
                 raise UsageError("this option is given twice", where=max(option.opts, key=len), hint="give it once")
 
 
-def _refuse_setting(args: list[str], option: str) -> None:
-    """Raise UsageError if an unknown option is the name of a setting."""
+def _refuse_setting(args: list[str], option: str, command: str) -> None:
+    """Raise UsageError if an unknown option is the name of a setting; settings of a training only of commands of it."""
     from ssl_jets.config import RunSettings
     from ssl_jets.setting_errors import trees_of
 
     name = option.lstrip("-").replace("-", "_")
     trees = {tree: set(fields) for tree, fields in trees_of(RunSettings).items()} | {"method": _of_method(args)}
+    if command not in ("pretrain", "finetune"):
+        trees = {"data": trees["data"]} | ({"train": {"precision"}} if command in ("embed", "predict") else {})
     homes = [f"{tree}.{name}" for tree, fields in trees.items() if name in fields]
     if not homes:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from shlex import quote
 from typing import Any
 
 import torch
@@ -96,7 +97,7 @@ def _check_own_schema(files: Sequence[JetFile], available: Sequence[str], inputs
             for name, sources in declared[group].items():
                 if (name not in known or group == "collections") and name not in available:
                     branches = ", ".join(sources)
-                    hint = f"ssl-jets inspect {file.source.path} lists the branches"
+                    hint = f"ssl-jets inspect {quote(file.source.path)} lists the branches"
                     raise UsageError(
                         "no file has the branches of this input", where=f"{group}.{name}", found=branches, hint=hint
                     )

@@ -182,6 +182,12 @@ def find_suspicions(files: Sequence[JetFile]) -> list[str]:
     return [f"suspicious: {file.source}: {text}" for file, jets in looked_at for text in _suspicions(jets)]
 
 
+def find_suspicions_in_memory(jets: Jets) -> list[str]:
+    """Find possible errors of units or signs in the first jets of a batch, a line each."""
+    first = jets[:_GLANCE_JETS].to("cpu")
+    return [f"suspicious: {text}" for text in (_suspicions(first) if len(first.particles) else ())]
+
+
 def glance(files: Sequence[JetFile], request: Request) -> Iterator[tuple[JetFile, Jets]]:
     """Yield the first jets of the first file of each group, of at most four groups, to look at before any work.
 

@@ -10,6 +10,7 @@ from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import EntryRange, whole
 from ssl_jets.data.inputs import all_inputs
 from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.profile import find_suspicions
 from ssl_jets.data.request import Request
 from ssl_jets.data.skipped import require_jets, skipped_lines
 from ssl_jets.jets import Jets, concatenate
@@ -35,6 +36,8 @@ def read_jets(
     skipped_files: dict[str, str] = {}
     skipped: Counter[str] = Counter()
     files = open_named(sources, data, skipped_files)
+    for line in find_suspicions(files):
+        log(line)
     ranges = whole(files)
     if each is not None:
         ranges = [EntryRange(part.file, 0, min(part.entries, each)) for part in ranges]

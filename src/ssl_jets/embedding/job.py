@@ -170,6 +170,6 @@ def _targets(inputs: Inputs, out: Path, options: OutputOptions) -> dict[Path, In
     check_apart(paths, sources)
     targets = {paths[own.first]: own for own in inputs.each()}
     for path in targets:
-        check_output(path, force=options.force or options.resume)
         path.parent.mkdir(parents=True, exist_ok=True)
+        check_output(path, force=options.force or options.resume)
     return targets

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ def _check_models(models: Sequence[Model], paths: Sequence[str | Path]) -> None:
                 "this model has no head that predicts",
                 where=path,
                 found=f"method {model.method}",
-                hint=f"ssl-jets finetune --model {path} --mode full trains one"
+                hint=f"ssl-jets finetune --model {quote(str(path))} --mode full trains one"
                 if model.particles is None
                 else "--level particle writes its predictions of particles",
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 from ssl_jets.errors import UsageError
 
@@ -26,7 +27,7 @@ def per_file_paths(out: Path, inputs: Sequence[str]) -> list[Path]:
         ['z/a.root', 'z/b.root']
     """
     if NAME not in out.name and INDEX not in out.name:
-        hint = f"--out {out.with_suffix('') / (NAME + out.suffix)}"
+        hint = f"--out {quote(str(out.with_suffix('') / (NAME + out.suffix)))}"
         raise UsageError(
             "a file for each input has a name with a placeholder", where="--per-file", found=out, hint=hint
         )
@@ -35,7 +36,7 @@ def per_file_paths(out: Path, inputs: Sequence[str]) -> list[Path]:
     for number, name in enumerate(inputs):
         path = out.with_name(out.name.replace(NAME, Path(name).stem).replace(INDEX, f"{number:0{digits}d}"))
         if path in paths:
-            hint = f"--out {out.with_name(out.name.replace(NAME, f'{NAME}-{INDEX}'))}"
+            hint = f"--out {quote(str(out.with_name(out.name.replace(NAME, f'{NAME}-{INDEX}'))))}"
             raise UsageError("two inputs have one output", where=path, found=f"{paths[path]}, {name}", hint=hint)
         paths[path] = name
     return list(paths)

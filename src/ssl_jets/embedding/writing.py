@@ -94,7 +94,8 @@ class Work:
     def stop_at_signal(self) -> None:
         """Leave by an exception after a signal, so that the unfinished output is removed."""
         if self.watch.received:
-            raise Interrupted(self.watch.received)
+            kept = self.options.resume_jets is not None
+            raise Interrupted(self.watch.received, "the same call goes on from the finished parts" if kept else "")
 
 
 def write_file(work: Work, inputs: Inputs, out: Path, metadata: ZMetadata, ranks: Ranks) -> Counter[str]:

@@ -67,7 +67,8 @@ def finetune_folds(
     if settings.method.mode == "auto":  # each fold could get another mode
         hint = "--plan, then --mode with one that fits"
         raise UsageError("the folds are trained in one mode", where="--mode auto", hint=hint)
-    check_output(out / SCORES, force=force or resume)
+    if out.exists():
+        check_output(out / SCORES, force=force or resume)
     if named := settings.data.named:
         check_apart([out / SCORES], [source.path for source in resolve_sources(named)])
     folds = [with_fold(settings, fold) for fold in range(settings.data.folds or 0)]

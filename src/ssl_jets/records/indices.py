@@ -9,13 +9,13 @@ from torch import Tensor
 from ssl_jets.errors import UsageError
 
 
-def indices_of(jets: Tensor | npt.ArrayLike, count: int, device: torch.device | None = None) -> Tensor:
+def indices_of(jets: slice | Tensor | npt.ArrayLike, count: int, device: torch.device | None = None) -> Tensor:
     """Return indices from 0 of chosen jets among `count`, int64 `[chosen]`.
 
     Indices on a GPU are not checked against `count`: that would wait for the GPU.
 
     Args:
-        jets: integers `[chosen]`, negative ones counted from the end, or a mask, bool `[count]`.
+        jets: integers `[chosen]`, negative ones counted from the end, a mask, bool `[count]`, or a slice.
         count: number of jets.
         device: device of the indices.
 
@@ -26,9 +26,10 @@ def indices_of(jets: Tensor | npt.ArrayLike, count: int, device: torch.device | 
         >>> indices_of([0, -1], 3), indices_of([True, False, True], 3)
         (tensor([0, 2]), tensor([0, 2]))
     """
-    allowed = ["int64 [selected]", f"bool {[count]}"]
+    allowed = ["int64 [selected]", f"bool {[count]}", "a slice"]
     try:
-        chosen = torch.as_tensor(jets, device=device)
+        one_by_one = range(count)[jets] if isinstance(jets, slice) else jets
+        chosen = torch.as_tensor(one_by_one, device=device)
     except (TypeError, ValueError, RuntimeError):
         raise UsageError("these are no indices of jets", found=repr(jets), allowed=allowed) from None
     if chosen.dtype == torch.bool:

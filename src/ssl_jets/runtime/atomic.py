@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 from typing import IO
 
 from ssl_jets.errors import SslJetsError, UsageError
@@ -131,7 +132,7 @@ def open_to_append(path: Path) -> IO[str]:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            found, hint = f"a link to {os.readlink(path)}", f"rm {path}"
+            found, hint = f"a link to {os.readlink(path)}", f"rm {quote(str(path))}"
             raise SslJetsError("a file of the run folder is a link", where=path, found=found, hint=hint) from None
         raise disk_error(path, error) from None
     return os.fdopen(descriptor, "a", encoding="utf-8")
@@ -188,11 +189,16 @@ def check_output(path: Path, *, force: bool, option: str = "--out") -> None:
 
     Raises:
         UsageError: `path` exists and `force` is not set, or it is a folder.
+        SslJetsError: its folder does not exist or cannot be written to.
     """
     if path.is_dir():
-        raise UsageError("the output is a folder", where=path, hint=f"{option} {path / 'FILE'}")
+        raise UsageError("the output is a folder", where=path, hint=f"{option} {quote(str(path / 'FILE'))}")
     if path.exists() and not force:
         raise UsageError("the output exists already", where=path, hint=f"--force to overwrite it, or another {option}")
+    folder = real(path).parent
+    if not folder.is_dir():
+        raise disk_error(path, OSError(errno.ENOTDIR if folder.exists() else errno.ENOENT, "no folder"))
+    _check_access(folder, option)
 
 
 def check_suffix(path: str | Path, suffix: str, message: str, *, option: str = "--out") -> Path:
@@ -203,7 +209,7 @@ def check_suffix(path: str | Path, suffix: str, message: str, *, option: str = "
     """
     path = Path(path)
     if path.suffix.lower() != suffix:
-        hint = f"{option} {path.with_suffix(suffix)}" if path.name else None
+        hint = f"{option} {quote(str(path.with_suffix(suffix)))}" if path.name else None
         raise UsageError(message, where=path, found=path.suffix or "no suffix", allowed=[suffix], hint=hint)
     return path
 
@@ -220,9 +226,13 @@ def check_folder(folder: Path, holds: str, *, force: bool) -> None:
     if (folder / holds).exists() and not force:
         raise UsageError("the output exists already", where=folder, hint="--force to replace it, or another --out")
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not os.access(existing, os.W_OK):
-        hint = "another --out"
-        raise SslJetsError("the output cannot be written", where=existing, found="no write access", hint=hint)
+    _check_access(existing, "--out")
+
+
+def _check_access(folder: Path, option: str) -> None:
+    if not os.access(folder, os.W_OK):
+        hint = f"another {option}"
+        raise SslJetsError("the output cannot be written", where=folder, found="no write access", hint=hint)
 
 
 def check_run_folder(folder: Path, *, force: bool) -> None:
@@ -255,7 +265,7 @@ def disk_error(path: Path, error: OSError) -> SslJetsError:
     """Turn an `OSError` on the output `path` into one message."""
     reason = os.strerror(error.errno) if error.errno else str(error)
     hints = {
-        errno.ENOENT: f"mkdir -p {path.parent}",
+        errno.ENOENT: f"mkdir -p {quote(str(path.parent))}",
         errno.ENOSPC: "free some space, or another --out",
         errno.EDQUOT: "free some of your quota, or another --out",
     }

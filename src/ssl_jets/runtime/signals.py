@@ -23,13 +23,18 @@ class Interrupted(BaseException):
 
     Like `KeyboardInterrupt` it is no `Exception`, since it may be raised inside a library that catches exceptions.
 
+    Args:
+        number: number of the signal.
+        hint: how to continue from Python; the log has the option of the command line.
+
     Attributes:
         signal: number of the signal; the process exits with 128 + signal.
+        message: the message for the command line.
     """
 
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.signal = number
+    def __init__(self, number: int, hint: str = "") -> None:
+        self.signal, self.message = number, f"stopped by {signal.Signals(number).name}"
+        super().__init__(f"{self.message}; {hint}" if hint else self.message)
 
 
 class Watch:

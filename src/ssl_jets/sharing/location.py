@@ -27,6 +27,7 @@ from ssl_jets.runtime.atomic import WorkFolder
 from ssl_jets.runtime.console import log
 from ssl_jets.runtime.package_files import package_folder
 from ssl_jets.runtime.reading import guarded, json_object, read_text, sha256_of
+from ssl_jets.sharing.missing_model import no_model
 
 WEIGHTS, METHOD_WEIGHTS, CONFIG = "model.safetensors", "method.safetensors", "config.json"
 """Files of a model folder; the second one only of a method that is saved whole."""
@@ -99,13 +100,7 @@ def model_folder(path: Path) -> Path:
     run, at, step = path.name.rpartition("@")
     if at and (path.with_name(run) / "config.yaml").is_file():
         raise _no_snapshot(path.with_name(run), step)
-    found = "no such folder" if not path.exists() else "no config.json and no model/ in it"
-    hint = "ssl-jets pretrain --out RUN makes one"
-    if path.name == str(path) and bundled_models():
-        hint = f"{hint}, or a bundled model: {', '.join(bundled_models())}"
-    if (path / "checkpoints").is_dir():
-        hint = f"the command that began this run finishes it, with --out {path} --resume"
-    raise SslJetsError("there is no trained model here", where=path, found=found, hint=hint)
+    raise no_model(path, lambda folder: _find_model(folder) is not None, bundled_models())
 
 
 def names_model(name: str) -> bool:

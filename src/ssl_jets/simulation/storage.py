@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import awkward as ak
@@ -51,7 +52,7 @@ class PartFolder(KeptFolder):
         if request.exists() and request.read_text(encoding="utf-8") != text:
             if not force:
                 self.release()
-                hint = f"the same command as before, --force to begin anew, or rm -r {self.path}"
+                hint = f"the same command as before, --force to begin anew, or rm -r {quote(str(self.path))}"
                 raise UsageError("there are parts of another simulation", where=self.path, hint=hint)
             self.clear()
         write_text(request, text)

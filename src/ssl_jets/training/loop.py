@@ -97,8 +97,10 @@ def fit(
                 snapshot(state.result())
                 snapped = time.monotonic()
             if signal and not done:
-                run.log_message(f"stopped at step {state.step} of {state.steps}; --resume goes on from here")
-                raise Interrupted(signal)
+                step = f"step {state.step} of {state.steps}"
+                run.log_message(f"stopped at {step}; --resume goes on from here")
+                same_call = f"the same call with out={str(run.folder)!r}, resume=True"
+                raise Interrupted(signal, f"{same_call} goes on from {step}")
     state.placement.gather()
     best = state.best.restore(method)
     if best is not None:

@@ -15,7 +15,7 @@ from ssl_jets.data.schemas.labels import Classes
 from ssl_jets.data.schemas.schema import Schema
 from ssl_jets.data.schemas.value import FeatureSource
 from ssl_jets.data.sources import Source
-from ssl_jets.errors import DataError, SslJetsError, UsageError
+from ssl_jets.errors import DataError, SslJetsError, UsageError, nearest
 from ssl_jets.jets import COLUMNS
 
 _TYPES = {0: ("float", "int"), 1: ("std::vector<float>", "float[]")}
@@ -192,10 +192,12 @@ def present_labels(schema: Schema, available: Collection[str], labels: tuple[str
     if len(missing) == len(branches):
         return Classes()
     if missing:
+        there = [name for name, text in schema.labels.items() if {*formula(text).names} <= {*available}]
         raise DataError(
             f"some label branches are there, but not {', '.join(missing)}",
             where=where,
             found=", ".join(branch for branch in branches if branch in available),
+            allowed=nearest(missing[0], there) or None,
             hint="name the classes of the file: --set data.labels=[label_A,label_B]",
         )
     return Classes(tuple(formulas), tuple(formulas.values()), tuple(branches))
