@@ -186,6 +186,7 @@ def open_files(
     """
     if not sources:
         raise UsageError("no input files are named")
+    known_schemas()  # before the threads, each of which would load them
     own = None if schema is None else load_schema(schema)
 
     def try_to_open(source: Source) -> JetFile | DataError:

@@ -17,6 +17,9 @@ from ssl_jets.data.readers.remote import is_remote, read_ranges
 BLOCKS, BLOCK = 32, 512
 """Blocks of a table that enter its digest, and most bytes of one: 16 kB of a file of any size."""
 
+_AT_ONCE = 1 << 18
+"""Blocks that lie within so many bytes are read at once: each read lets another thread take the interpreter."""
+
 _GOLDEN = 0.6180339887498949
 """Multiples of it, modulo 1, are spread evenly and have no period, unlike rows with padded places."""
 
@@ -74,5 +77,9 @@ def version_of(path: str) -> tuple[int, int]:
 def _read(path: str, blocks: Sequence[FileBlock]) -> list[bytes]:
     if is_remote(path):
         return read_ranges(path, blocks)
+    low, high = min((one.start for one in blocks), default=0), max((one.stop for one in blocks), default=0)
     with open(path, "rb") as file:
+        if high - low <= _AT_ONCE:
+            near = os.pread(file.fileno(), high - low, low)
+            return [near[start - low : stop - low] for start, stop in blocks]
         return [os.pread(file.fileno(), stop - start, start) for start, stop in blocks]

@@ -123,9 +123,10 @@ class Events(Settings):
 
     def _layout(self, name: str, table: Table) -> CollectionLayout | None:
         words = {"jets": name} | self.collections.get(name, {})
-        link = Link(**_filled(self.link.model_dump(exclude_none=True), words))
         named = {own: branch.format_map(words) for own, branch in self.jets.items()}
         branches = set(table.branches)
+        if next(iter(named.values())) not in branches:  # most files are of other formats
+            return None
         first = next(iter(self.particles[0]))
         candidates = [container for container in self.containers if words.get("input", "") in container]
         containers = [one for one in candidates if self._blocks(words, [one])[0][first] in branches]
@@ -134,7 +135,10 @@ class Events(Settings):
             return None
         shared = [own for own in blocks[0] if all(_is_available(block.get(own), branches) for block in blocks)]
         jet = {own: branch for own, branch in named.items() if branch in branches}
-        if not shared or next(iter(named)) not in jet or not {*link.branches} <= branches:
+        if not shared:
+            return None
+        link = Link(**_filled(self.link.model_dump(exclude_none=True), words))
+        if not {*link.branches} <= branches:
             return None
         particle = {own: tuple(block[own] for block in blocks) for own in shared}
         prefix = self.prefix.format_map(words)

@@ -15,8 +15,11 @@ from weakref import WeakValueDictionary
 
 import awkward as ak
 import numpy as np
+from awkward.contents import ListOffsetArray, NumpyArray
+from awkward.index import Index64
 from uproot import AsDtype, AsJagged
 from uproot.compression import decompress
+from uproot.interpretation.jagged import JaggedArray
 from uproot.interpretation.library import Awkward
 from uproot.source.chunk import Chunk
 from uproot.source.cursor import Cursor
@@ -29,7 +32,23 @@ _MOST_BASKETS = 8192
 _KEY, _BASKET = struct.Struct(">ihiIhh"), struct.Struct(">Hiiii")
 """Beginning and end of the header of a basket (TKey and TBasket)."""
 
-_LIBRARY = Awkward()
+
+class _Library(Awkward):  # type: ignore[misc]
+    """Arrays as uproot makes them for awkward, but numbers and lists of numbers without its general conversion.
+
+    The conversion takes longer than decoding the jets of a small file.
+    """
+
+    def finalize(self, array: Any, *more: Any) -> Any:
+        """Return a numpy array `[entry]` of numbers, or an awkward array."""
+        if isinstance(array, np.ndarray) and array.ndim == 1:
+            return array
+        if isinstance(array, JaggedArray) and array.offsets.dtype == np.int64 and array.content.ndim == 1:
+            return ak.Array(ListOffsetArray(Index64(array.offsets), NumpyArray(array.content)))
+        return super().finalize(array, *more)
+
+
+_LIBRARY = _Library()
 
 
 Interpretation: TypeAlias = "AsDtype | AsJagged"

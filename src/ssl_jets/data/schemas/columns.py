@@ -14,7 +14,7 @@ from ssl_jets.data.rows import Rows, texts
 from ssl_jets.data.schemas.formula import formula
 from ssl_jets.data.schemas.particle_labels import ParticleLabel
 from ssl_jets.data.schemas.schema import Axis, Schema
-from ssl_jets.data.schemas.value import FeatureSource, Value
+from ssl_jets.data.schemas.value import FeatureSource, Value, branch_value
 
 Column = Callable[[Rows], Array]
 """Computation of one column, `[particle]` or `[jet]`, from the branches of a file."""
@@ -75,7 +75,7 @@ def jet_column(schema: Schema, name: str, dtype: npt.DTypeLike, *, rounded: bool
 
     Unsigned integers beyond int64 raise a `BadJetError`; if they may be `rounded`, the column is float64.
     """
-    value = schema.jets.get(name, Value(branch=name))
+    value = schema.jets.get(name) or branch_value(name)
     values, factor = numbers_of(value, of_jets=True), value.factor
 
     def column(rows: Rows) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ssl_jets.data.readers.base import Table
 from ssl_jets.data.schemas.schema import Schema
-from ssl_jets.data.schemas.value import Value
+from ssl_jets.data.schemas.value import branch_value
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def own_types(schema: Schema, table: Table, names: Sequence[str]) -> JetTypes:
     types: dict[str, np.dtype[Any]] = {}
     rounded = set()
     for name in names:
-        value = schema.jets.get(name, Value(branch=name))
+        value = schema.jets.get(name) or branch_value(name)
         if value.branch is None:
             read = [table.number(branch).dtype for branch in value.branches if table.depth(branch) == 0]
             dtype, missing = np.result_type(np.float32, *read), False

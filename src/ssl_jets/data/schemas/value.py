@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, model_validator
@@ -73,6 +74,12 @@ class Value(Settings):
     def canonical_unit(self) -> str:
         """Unit of the converted values: GeV, if the file has MeV."""
         return UNITS[self.unit][0]
+
+
+@lru_cache(maxsize=4096)
+def branch_value(branch: str) -> Value:
+    """Return the source of a jet column that a schema does not name: the branch as it is."""
+    return Value(branch=branch)
 
 
 class FeatureSource(Value):
