@@ -13,12 +13,13 @@ import pytest
 import yaml
 
 from ssl_jets.evaluation.card import update_card
+from ssl_jets.evaluation.evaluation_data import labelled_jets
 from ssl_jets.evaluation.result import Evaluation
 from ssl_jets.jets import Jets
 from ssl_jets.model import Model
 from ssl_jets.model_file import load_model, save_model
 from ssl_jets.nn.heads import ClassHead
-from ssl_jets.sharing.model_card import CARD, CONFIG, LOAD, CardMetric, model_card, write_metrics
+from ssl_jets.sharing.model_card import CARD, CONFIG, LOAD, CardMetric, _cost, model_card, write_metrics
 from support.report_folders import write_evaluation
 from support.small_models import CLASSES, tiny_encoder
 
@@ -63,6 +64,23 @@ def test_the_card_is_in_the_folder_and_has_the_facts(folder: Path) -> None:
     assert "`pt`, `deta`, `dphi`, `charge`" in text
     assert "Not stated yet" in text
     assert "Not evaluated yet" in text
+
+
+def test_the_cost_has_every_training_of_the_model_and_of_its_teacher() -> None:
+    trained = [{"steps": steps, "jets": steps, "seconds": 36.0} for steps in (1, 2, 3, 4)]
+    chain = trained[2] | {"pretrained": trained[1] | {"pretrained": trained[0]}}
+    for last, name in (({}, "pretraining, continued"), ({"mode": "full"}, "finetuning")):
+        training = chain | last | {"teacher": trained[3]}
+        rows = [line.split(" | ")[:2] for line in _cost(training)[2:]]
+        names = ["| teacher", "| pretraining", "| pretraining, continued", f"| {name}"]
+        assert rows == [[one, steps] for one, steps in zip(names, "4123", strict=True)]
+
+
+def test_labels_of_any_training_of_a_model_count(folder: Path) -> None:
+    model = load_model(folder)
+    before = model.facts["training"]["pretrained"]
+    before["pretrained"] = {"labelled_jets": 700}
+    assert labelled_jets(model) == 700
 
 
 def test_the_ten_lines_of_the_card_load_the_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,6 +133,17 @@ def after(before: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, A
     return facts | joint_training([training, before])
 
 
+def stages(training: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the facts of each training of a model, in the order of time, from those of its last one.
+
+    Example:
+        >>> [one["steps"] for one in stages({"steps": 3, "pretrained": {"steps": 2, "pretrained": {"steps": 1}}})]
+        [1, 2, 3]
+    """
+    before = training.get("pretrained")
+    return [*(stages(before) if before is not None else ()), training]
+
+
 def shared(files: Sequence[JetFile], others: Sequence[JetFile]) -> list[JetFile]:
     """Return the files of `others` with the same contents as one of `files`."""
     digests = {file.digest for file in files if file.entries}

@@ -18,7 +18,7 @@ from ssl_jets.data.inputs import joint_requests
 from ssl_jets.data.profile import find_suspicions
 from ssl_jets.data.request import CollectionRequest, Request
 from ssl_jets.data.schemas.check import like_labels
-from ssl_jets.data.seen import Seen, copies_of, joint_training
+from ssl_jets.data.seen import Seen, copies_of, joint_training, stages
 from ssl_jets.data.shared import shared_labels
 from ssl_jets.data.skipped import skipped_files, skipped_jets
 from ssl_jets.data.split import every_other_block
@@ -217,8 +217,7 @@ class EvaluationData:
 
 def labelled_jets(model: Model) -> int | None:
     """Return how many labelled jets a model was trained on, in its finetuning or before; None where it is not known."""
-    training = model.training
-    found = [facts.get("labelled_jets") for facts in (training, training.get("pretrained", {}))]
+    found = [facts.get("labelled_jets") for facts in stages(model.training)]
     return max((number for number in found if number is not None), default=None)
 
 

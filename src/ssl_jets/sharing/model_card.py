@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ssl_jets.data.seen import stages
 from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import COLUMNS
 from ssl_jets.runtime.atomic import write_text
@@ -188,15 +189,15 @@ def _data(training: Mapping[str, Any]) -> list[str]:
 
 
 def _cost(training: Mapping[str, Any]) -> list[str]:
-    last = "finetuning" if "mode" in training else "pretraining, continued"
-    stages = {"pretraining": training.get("pretrained"), last: training}
-    if stages["pretraining"] is None:
-        stages = {"training": training}
-    stages = {"teacher": training.get("teacher")} | stages
+    own, teacher = stages(training), training.get("teacher")
+    names = ["training"] if len(own) == 1 else ["pretraining", *["pretraining, continued"] * (len(own) - 1)]
+    if "pretraining" in names and "mode" in training:
+        names[-1] = "finetuning"
+    named = [("teacher", one) for one in (stages(teacher) if teacher else ())] + [*zip(names, own, strict=True)]
     rows = [
         (stage, f"{one['steps']:,}", f"{one['jets']:,}", _hours(one), str(one.get("precision", "")))
-        for stage, one in stages.items()
-        if one is not None and {"steps", "jets", "seconds"} <= set(one)
+        for stage, one in named
+        if {"steps", "jets", "seconds"} <= set(one)
     ]
     if not rows:
         return ["Not recorded."]
