@@ -134,7 +134,7 @@ def after(before: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, A
 
 
 def stages(training: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the facts of each training of a model, in the order of time, from those of its last one.
+    """Return the facts of each training of a model, in the order of time; `training` are the facts of the last one.
 
     Example:
         >>> [one["steps"] for one in stages({"steps": 3, "pretrained": {"steps": 2, "pretrained": {"steps": 1}}})]
