@@ -19,6 +19,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.model import Model
 from ssl_jets.model_file import load_model, save_model
 from ssl_jets.nn.heads import ClassHead
+from ssl_jets.runtime.package_files import package_folder
 from ssl_jets.sharing.model_card import CARD, CONFIG, LOAD, CardMetric, _cost, model_card, write_metrics
 from support.report_folders import write_evaluation
 from support.small_models import CLASSES, tiny_encoder
@@ -74,6 +75,14 @@ def test_the_cost_has_every_training_of_the_model_and_of_its_teacher() -> None:
         rows = [line.split(" | ")[:2] for line in _cost(training)[2:]]
         names = ["| teacher", "| pretraining", "| pretraining, continued", f"| {name}"]
         assert rows == [[one, steps] for one, steps in zip(names, "4123", strict=True)]
+
+
+def test_the_cards_of_the_bundled_models_have_their_costs() -> None:
+    models = package_folder("models", "models")
+    cards = {path.parent.name: path.read_text(encoding="utf-8") for path in models.glob(f"*/{CARD}")}
+    assert {"small-ssl", "tiny-ssl", "small-sup", "tiny-sup"} <= cards.keys()
+    for name, card in cards.items():
+        assert "\n".join(["## Cost", "", *_cost(config_of(models / name)["training"]), "", "## Metrics"]) in card, name
 
 
 def test_labels_of_any_training_of_a_model_count(folder: Path) -> None:
