@@ -60,7 +60,7 @@ def print_parts(model: Model, jets: Jets, precision: Precision) -> None:
         for part, names in OPERATIONS.items()
     }
     inside = parts["attention: products"] + parts["attention: softmax"]
-    parts["attention: copies and launches"] = events["_ExactAttention"].cpu_time_total - inside
+    parts["attention: copies and launches"] = events["ExactAttention"].cpu_time_total - inside
     parts["casts, layout, features, rest"] = total - sum(parts.values())
     for part, spent in parts.items():
         print(f"| {precision} | {part} | {100 * spent / total:.0f} % |", flush=True)

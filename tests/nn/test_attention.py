@@ -12,6 +12,7 @@ from torch import Tensor
 from ssl_jets.errors import SslJetsError
 from ssl_jets.nn.attention import attend as module
 from ssl_jets.nn.attention.attend import AttentionLayout, attend
+from support.pretended_device import PretendCuda
 
 LENGTHS = ([1], [2], [128], [1, 2, 128], [3, 3, 3], [5, 2, 2, 1, 7, 2, 5, 5], [128, 1, 128])
 HEADS, WIDTH = 2, 4
@@ -163,12 +164,6 @@ def test_autocast_does_not_lower_the_precision_of_float32_inputs() -> None:
     torch.testing.assert_close(ours, expected, atol=2e-6, rtol=2e-6)
     for mine, theirs in zip(gradient, torch.autograd.grad(expected.square().sum(), inputs), strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
-
-
-class PretendCuda(torch.Tensor):
-    """A CPU tensor that claims to be on a GPU."""
-
-    is_cuda = True  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from ssl_jets.nn.attention.pair_bias import PairBias
 from ssl_jets.nn.encoder import Encoder, parameter_count, random_like
 from ssl_jets.nn.features import FEATURES
 from ssl_jets.nn.transformer import Transformer
+from support.pretended_device import PretendCuda
 from support.small_models import made_jets, shuffle_particles, tiny_encoder, without_columns
 
 CLOSE = {"atol": 2e-5, "rtol": 2e-5}
@@ -261,12 +262,6 @@ def test_a_trained_encoder_that_gets_a_pair_bias_keeps_its_z(batch: Jets) -> Non
         f"pair_bias.{name}" for name in PairBias(4).state_dict()
     }
     torch.testing.assert_close(after(batch).z, before(batch).z, rtol=0, atol=0)
-
-
-class PretendCuda(torch.Tensor):
-    """A CPU tensor that claims to be on a GPU, where the pair bias is one of the padded batch."""
-
-    is_cuda = True  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("z_only", [False, True])

@@ -28,6 +28,12 @@ _COPIES = {_aten.copy_.default, _aten._to_copy.default}
 _INDEXED = {_aten.index.Tensor, _aten.index_put_.default, _aten.index_put.default, _aten._index_put_impl_.default}
 
 
+class PretendCuda(Tensor):
+    """A CPU tensor that claims to be on a GPU, for code that asks for `is_cuda`; it mixes with all others."""
+
+    is_cuda = True  # type: ignore[assignment]
+
+
 class DeviceError(RuntimeError):
     """Something that would fail, or be wrong, on a real device."""
 

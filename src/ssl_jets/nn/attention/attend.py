@@ -62,9 +62,15 @@ class AttentionLayout:
         """Number of jets."""
         return len(self.offsets) - 1
 
+    @property
+    def longest(self) -> int:
+        """Largest number of tokens of a jet."""
+        return max(length for _, _, length in self.runs)
+
     def jet_of_token(self) -> Tensor:
-        """Return the jet of each token, int64 `[token]`."""
-        return torch.repeat_interleave(self.offsets[1:] - self.offsets[:-1])
+        """Return the jet of each token, int64 `[token]`; a GPU is not waited for."""
+        tokens = sum(jets * length for _, jets, length in self.runs)
+        return torch.repeat_interleave(self.offsets.diff(), output_size=tokens)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, layout: AttentionLayout, bias: Sequence[Tensor] | None = None) -> Tensor:
@@ -87,7 +93,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, layout: AttentionLayout, bias: Seque
     half = q.dtype in (torch.float16, torch.bfloat16)
     if bias is None and q.is_cuda and half and not (layout.causal and queries) and (kernel := _variable_length()):
         offsets = layout.offsets.to(torch.int32)
-        longest = max(length for _, _, length in layout.runs)
+        longest = layout.longest
         causal = kernel.causal if layout.causal else {}
         if queries is None:
             return cast(Tensor, kernel.attend(q, k, v, offsets, offsets, longest, longest, **causal))
@@ -103,8 +109,7 @@ def _attend_padded(
     q: Tensor, k: Tensor, v: Tensor, layout: AttentionLayout, queries: int | None, bias: Tensor
 ) -> Tensor:
     """Compute the attention of `attend` in the padded batch, with a bias `[jet, head, query, token]`."""
-    jets, longest = layout.jets, bias.shape[3]
-    jet = torch.repeat_interleave(layout.offsets.diff(), output_size=len(k))
+    jets, longest, jet = layout.jets, layout.longest, layout.jet_of_token()
     place = torch.arange(len(k), device=k.device) + (longest * jet - layout.offsets[jet])
 
     def padded(x: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ def _square(scores: Tensor, count: int, length: int) -> Tensor:
 
 def _padded(scores: Tensor, first: Tensor, second: Tensor, jets: Jets, layout: AttentionLayout, extra: int) -> Tensor:
     """Return the bias of the padded batch, `[jet, head, token, token]`, from pairs `[pair, head]`; -inf for padding."""
-    longest = max(length for _, _, length in layout.runs)
+    longest = layout.longest
     padding = torch.arange(longest, device=scores.device) >= layout.offsets.diff()[:, None]  # [jet, key]
     bias = scores.new_zeros(layout.jets, scores.shape[1], longest, longest)
     bias = bias.masked_fill(padding[:, None, None], -torch.inf)
