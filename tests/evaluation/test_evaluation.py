@@ -87,6 +87,7 @@ def test_a_model_without_a_head_is_probed_with_the_baselines(bare: SimpleNamespa
     assert [(probe.reader, probe.of) for probe in found.probes] == [
         ("linear", "z"),
         ("kNN", "z"),
+        ("linear", "z and observables"),
         ("linear", "z of random weights"),
         ("kNN", "z of random weights"),
         ("boosted trees", "jet columns"),
@@ -95,12 +96,16 @@ def test_a_model_without_a_head_is_probed_with_the_baselines(bare: SimpleNamespa
         ("Deep Sets", "particles"),
     ]
     assert found.against_observables.baseline.of == "observables"
-    assert summary_table(found).split("\n\n")[-1].startswith("z ")
+    assert found.probes[2].columns == found.probes[0].columns + found.probes[6].columns
+    assert found.with_observables.z.of == "z and observables"
+    alone = [found.probes[row].accuracy.value for row in (0, 1, 6, 7)]
+    assert found.with_observables.baseline.accuracy.value == max(alone)
+    assert "".join(summary_table(found).split("\n\n")[-2:]).startswith("z ")
     assert found.jets == {"fit": 300, "test": 200}
     # Leptonic tops against QCD: the trees tell them apart, and there is something in z of random weights.
-    assert found.probes[4].accuracy.value > 0.85
+    assert found.probes[5].accuracy.value > 0.85
     assert all(probe.auc.low95 > 0.5 for probe in found.probes)
-    assert found.probes[4].columns == 11
+    assert found.probes[5].columns == 11
     assert "held out" in messages[0]
     assert "200" in messages[0]
     assert "kNN" in summary_table(found)
@@ -121,7 +126,7 @@ def test_readers_are_also_fitted_on_the_very_labels_that_the_head_had(world, tmp
     assert ("boosted trees", "z") in {(probe.reader, probe.of) for probe in few}
     head, *rows = summary_table(found).split("\n\n")[0].splitlines()[1:]
     assert "36 jets" in head
-    assert sum("36 jets" in row for row in rows) == len(few) == 8
+    assert sum("36 jets" in row for row in rows) == len(few) == 9
     page = write_evaluation_report(tmp_path / "out").read_text()
     for name in (
         "the model&#x27;s head (36 jets)",

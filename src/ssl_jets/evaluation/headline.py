@@ -1,4 +1,4 @@
-"""Best reader of z against the best baseline, on the same jets, as numbers and as a sentence."""
+"""Best reader of z against the best baseline, and of both together, on the same jets, as numbers and as sentences."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.probes.results import TRAINED, ProbeResult
+from ssl_jets.evaluation.probes.results import BOTH, OBSERVABLES, TRAINED, ProbeResult
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class HeadlineSide:
 
 @dataclass(frozen=True)
 class Headline:
-    """Best reader of z against the strongest baseline.
+    """Best reader of z, or of z and observables, against the strongest baseline.
 
     Attributes:
         z, baseline: the two readers, each the one of largest accuracy.
@@ -43,15 +43,16 @@ class Headline:
         return "is better than" if low > 0 else "is worse than" if high < 0 else "cannot be distinguished from"
 
 
-def headline(probes: Sequence[ProbeResult], baselines: Collection[str] = ()) -> Headline | None:
+def headline(probes: Sequence[ProbeResult], baselines: Collection[str] = (), *, of: str = TRAINED) -> Headline | None:
     """Compare the most accurate reader of z with the most accurate baseline; None where either is missing.
 
     Args:
         probes: of z and of the baselines, all scored on the same jets.
         baselines: inputs of the baselines to compare with; by default all.
+        of: the input of the readers that are compared: z, or z and observables.
     """
-    readers = [probe for probe in probes if probe.of == TRAINED]
-    others = [probe for probe in probes if (probe.of in baselines if baselines else probe.of != TRAINED)]
+    readers = [probe for probe in probes if probe.of == of]
+    others = [probe for probe in probes if (probe.of in baselines if baselines else probe.of not in (TRAINED, BOTH))]
     if not readers or not others:
         return None
     best, strongest = (max(group, key=lambda probe: probe.accuracy.value or 0.0) for group in (readers, others))
@@ -61,16 +62,25 @@ def headline(probes: Sequence[ProbeResult], baselines: Collection[str] = ()) -> 
     return Headline(_side(best), _side(strongest), best.test_jets, difference)
 
 
+def together(probes: Sequence[ProbeResult]) -> Headline | None:
+    """Compare the reader of z and observables with the most accurate reader of one of them; None without either."""
+    return headline(probes, (TRAINED, OBSERVABLES), of=BOTH)
+
+
 def headline_sentences(
-    strongest: Headline | None, observables: Headline | None, labelled_jets: int | None = None
+    strongest: Headline | None,
+    observables: Headline | None,
+    labelled_jets: int | None = None,
+    both: Headline | None = None,
 ) -> list[str]:
-    """Return a sentence on z against observables, and one on z against the strongest baseline if that is another.
+    """Return sentences on z against observables, against the strongest baseline if that is another, and on both.
 
     Args:
         strongest: z against the strongest baseline.
         observables: z against observables.
         labelled_jets: jets whose labels the model has learned from; they are named where they are more than those of
             the reader of z.
+        both: z and observables against the better of them.
     """
     sentences = []
     if observables is not None and observables.verdict:
@@ -83,13 +93,15 @@ def headline_sentences(
         sentences.append(_sentence(strongest, "the strongest baseline"))
     if sentences and (known := observables or strongest) and (labelled_jets or 0) > known.z.fit_jets:
         sentences[0] += f" The model itself has learned from {labelled_jets:,} labelled jets."
+    if both is not None and both.verdict:
+        sentences.append(_sentence(both, "the best reader of one of them", "The linear probe of z and observables"))
     return sentences
 
 
-def _sentence(result: Headline, baseline: str) -> str:
+def _sentence(result: Headline, baseline: str, reader: str = "z") -> str:
     gap = result.difference
     return (
-        f"z {result.verdict} {baseline}: accuracy {_described(result.z)} against {_described(result.baseline)}, "
+        f"{reader} {result.verdict} {baseline}: accuracy {_described(result.z)} against {_described(result.baseline)}, "
         f"difference {gap.value:+.3f} (95 %: {gap.low95:+.3f} to {gap.high95:+.3f}) on the same "
         f"{result.test_jets:,} test jets."
     )

@@ -141,6 +141,7 @@ class Evaluation(Written):
         probes: probes of z and of the baselines; empty without labels.
         headline: best reader of z against the strongest baseline.
         against_observables: best reader of z against the best reader of observables; None in older results.
+        with_observables: reader of z and observables against the best reader of one of them; None in older results.
         regression: of each column that the model regresses.
         particle_classes: of each target of particles with classes.
         particle_numbers: of each number of particles that the model regresses.
@@ -169,6 +170,7 @@ class Evaluation(Written):
     probes: list[ProbeResult]
     headline: Headline | None = None
     against_observables: Headline | None = None
+    with_observables: Headline | None = None
     regression: list[RegressionMetrics] = Field(default_factory=list)
     particle_classes: list[ParticleClasses] = Field(default_factory=list)
     particle_numbers: list[ParticleNumbers] = Field(default_factory=list)
@@ -187,8 +189,9 @@ class Evaluation(Written):
         return self.spread[TRAINED]
 
     def headlines(self) -> list[str]:
-        """Return the sentences on z against observables and against the strongest baseline."""
-        return headline_sentences(self.headline, self.against_observables, self.model.labelled_jets)
+        """Return the sentences on z against observables and the strongest baseline, and on z with observables."""
+        both, labels = self.with_observables, self.model.labelled_jets
+        return headline_sentences(self.headline, self.against_observables, labels, both)
 
     @property
     def fit_jets(self) -> int:

@@ -17,7 +17,7 @@ from ssl_jets.diagnostics.monitor import spread_and_collapse
 from ssl_jets.evaluation.baselines import Baselines
 from ssl_jets.evaluation.card import update_card
 from ssl_jets.evaluation.evaluation_data import EvaluationData, halves_of, labelled_jets, labels_of, subset
-from ssl_jets.evaluation.headline import headline
+from ssl_jets.evaluation.headline import headline, together
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics, classification_metrics
 from ssl_jets.evaluation.metrics.regression import RegressionMetrics
 from ssl_jets.evaluation.particles import evaluate_particles
@@ -29,7 +29,7 @@ from ssl_jets.evaluation.probes.classes import (
     scored,
     tree_probe,
 )
-from ssl_jets.evaluation.probes.results import OBSERVABLES, ProbeResult, RobustnessCurve
+from ssl_jets.evaluation.probes.results import BOTH, OBSERVABLES, ProbeResult, RobustnessCurve
 from ssl_jets.evaluation.probes.robustness import robustness
 from ssl_jets.evaluation.regressed import measure_targets
 from ssl_jets.evaluation.result import METRICS, Evaluation, InputFile, ModelFacts, UsedSettings, ZMap
@@ -132,6 +132,7 @@ def measure(
         settings=_used_settings(data.settings, device),
         headline=headline(results["probes"]),
         against_observables=headline(results["probes"], (OBSERVABLES,)),
+        with_observables=together(results["probes"]),
         notes=[*data.note.messages, *collapsed],
         seconds=round(time.perf_counter() - began, 2),
         **results,
@@ -241,6 +242,10 @@ class _ModelEvaluation:
     def _others(self, fit: Labelled, test: Labelled, rows: Array | None = None) -> list[ProbeResult]:
         """Fit all probes but the linear one of z, and the baselines, on `rows` of `EvaluationData.fit`."""
         most, found = self.data.settings.evaluate.physics_jets, [knn_probe(fit, test, seed=self.seed)]
+        observed, observed_test = self.baselines.observables
+        observed = observed if rows is None else observed.some(rows)
+        both = [z.reading(np.hstack([z.x, other.x])) for z, other in ((fit, observed), (test, observed_test))]
+        found.append(linear_probe(*both, of=BOTH, seed=self.seed))
         if most:
             found.append(tree_probe(fit.first(most, self.seed), test, of="z", seed=self.seed))
         return [*found, *self.baselines.probes(self.model, rows)]

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from ssl_jets.arrays import Array
-from ssl_jets.evaluation.headline import headline, headline_sentences
+from ssl_jets.evaluation.headline import headline, headline_sentences, together
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.probes import deep_sets
 from ssl_jets.evaluation.probes.classes import Labelled, linear_probe, tree_probe
 from ssl_jets.evaluation.probes.deep_sets import deep_sets_probe, trained_deep_sets
 from ssl_jets.evaluation.probes.observables import INPUTS, observable_inputs
-from ssl_jets.evaluation.probes.results import COLUMNS, OBSERVABLES, RANDOM, ProbeResult
+from ssl_jets.evaluation.probes.results import BOTH, COLUMNS, OBSERVABLES, RANDOM, ProbeResult
 from ssl_jets.jets import Jets
 from ssl_jets.nn.features import Features
 
@@ -155,6 +155,20 @@ def test_the_sentence_names_the_labels_that_the_model_has_learned_from_if_they_a
     columns = [probe_of("z", 0.8), probe_of(COLUMNS, 0.5)]
     (sentence,) = headline_sentences(headline(columns), headline(columns, (OBSERVABLES,)), 301)
     assert sentence.endswith("learned from 301 labelled jets.")
+
+
+@pytest.mark.parametrize(("of_both", "verdict"), [(0.9, "is better than"), (0.8, "cannot be distinguished from")])
+def test_z_with_observables_is_compared_with_the_better_and_is_no_baseline(of_both: float, verdict: str) -> None:
+    trees = probe_of(OBSERVABLES, 0.8, "boosted trees")
+    probes = [probe_of("z", 0.7), probe_of(OBSERVABLES, 0.6), trees, probe_of(BOTH, of_both), probe_of(COLUMNS, 0.85)]
+    best, of_observables = headline(probes), headline(probes, (OBSERVABLES,))
+    assert best is not None
+    assert (best.z.of, best.baseline.of) == ("z", COLUMNS)
+    *_, sentence = headline_sentences(best, of_observables, both=together(probes))
+    assert sentence.startswith(f"The linear probe of z and observables {verdict} the best reader of one of them: ")
+    assert f"{of_both:.3f} (linear probe on z and observables" in sentence
+    assert "against 0.800 (boosted trees on observables" in sentence
+    assert together(probes[:3]) is None
 
 
 def test_there_is_no_sentence_without_both_sides() -> None:

@@ -22,6 +22,9 @@ COLUMNS = "jet columns"
 OBSERVABLES = "observables"
 """Input of baselines: observables computed from the particles."""
 
+BOTH = "z and observables"
+"""Input of the probe that shows what z adds to observables, and they to z."""
+
 PARTICLES = "particles"
 """Input of Deep Sets."""
 
@@ -32,7 +35,7 @@ class ProbeResult:
 
     Attributes:
         reader: "linear", "kNN", `TREES` or `DEEP_SETS`.
-        of: its input: "z", `RANDOM`, `COLUMNS`, `OBSERVABLES` or `PARTICLES`.
+        of: its input: "z", `BOTH`, `RANDOM`, `COLUMNS`, `OBSERVABLES` or `PARTICLES`.
         columns: number of columns it reads.
         fit_jets, test_jets: jets it was fitted and scored on.
         accuracy, auc: the latter macro, one-versus-one.

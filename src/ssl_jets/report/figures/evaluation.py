@@ -16,7 +16,7 @@ from matplotlib.image import AxesImage
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
 from ssl_jets.evaluation.metrics.roc import Rejection
-from ssl_jets.evaluation.probes.results import OBSERVABLES, PARTICLES, TRAINED
+from ssl_jets.evaluation.probes.results import BOTH, OBSERVABLES, PARTICLES, TRAINED
 from ssl_jets.evaluation.result import Evaluation, ZMap
 from ssl_jets.report.figures.style import (
     COLOURS,
@@ -152,12 +152,13 @@ class ReaderRow:
     @property
     def baseline(self) -> bool:
         """True without z of the model as input."""
-        return self.of != TRAINED
+        return self.of not in (TRAINED, BOTH)
 
     @property
     def colour(self) -> str:
-        """Colour: blue for z, grey for random weights and jet columns, red for baselines that read the particles."""
-        return {TRAINED: COLOURS[0], OBSERVABLES: COLOURS[2], PARTICLES: COLOURS[2]}.get(self.of, GREY)
+        """Colour: blue with z, red for baselines that read the particles, grey for random weights and jet columns."""
+        colours = {OBSERVABLES: COLOURS[2], PARTICLES: COLOURS[2]}
+        return colours.get(self.of, GREY) if self.baseline else COLOURS[0]
 
 
 def reader_rows(evaluation: Evaluation) -> list[ReaderRow]:
@@ -166,7 +167,7 @@ def reader_rows(evaluation: Evaluation) -> list[ReaderRow]:
     if (task := evaluation.task) is not None:
         labels = evaluation.model.labelled_jets
         rows.append(ReaderRow("the model's head", task.accuracy, task.auc, task.largest_class, None, labels, TRAINED))
-    for probe in sorted(evaluation.probes, key=lambda probe: probe.of != TRAINED):
+    for probe in sorted(evaluation.probes, key=lambda probe: probe.of not in (TRAINED, BOTH)):
         numbers = (probe.accuracy, probe.auc, probe.largest_class, probe.columns, probe.fit_jets)
         rows.append(ReaderRow(reader(probe.reader, probe.of), *numbers, probe.of))
     return rows
