@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 
 from ssl_jets.arrays import Array, some_rows
@@ -18,7 +19,7 @@ from ssl_jets.evaluation.probes.classes import Labelled, knn_probe, linear_probe
 from ssl_jets.evaluation.probes.deep_sets import deep_sets_probe
 from ssl_jets.evaluation.probes.observables import observable_inputs
 from ssl_jets.evaluation.probes.physics import Side, physics_probes, reference_probes
-from ssl_jets.evaluation.probes.results import COLUMNS, OBSERVABLES, RANDOM, PhysicsProbe, ProbeResult
+from ssl_jets.evaluation.probes.results import BOTH, COLUMNS, OBSERVABLES, RANDOM, PhysicsProbe, ProbeResult
 from ssl_jets.model import Model
 from ssl_jets.nn.encoder import random_like
 
@@ -88,6 +89,13 @@ class Baselines:
                 self._probes[key] = self._deep_sets(rows)
             results.append(self._probes[key])
         return results
+
+    def with_observables(self, fit: Labelled, test: Labelled, rows: Array | None = None) -> ProbeResult:
+        """Fit a linear probe of z of `rows` of the jets to fit on, and of their observables; score it on `test`."""
+        observed, observed_test = self.observables
+        observed = observed if rows is None else observed.some(rows)
+        both = [z.reading(np.hstack([z.x, other.x])) for z, other in ((fit, observed), (test, observed_test))]
+        return linear_probe(*both, of=BOTH, seed=self.data.seed)
 
     def _deep_sets(self, rows: Array | None) -> ProbeResult:
         """Train and score Deep Sets on the particles, with the labels and weights of the other baselines."""

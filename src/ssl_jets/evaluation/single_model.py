@@ -29,7 +29,7 @@ from ssl_jets.evaluation.probes.classes import (
     scored,
     tree_probe,
 )
-from ssl_jets.evaluation.probes.results import BOTH, OBSERVABLES, ProbeResult, RobustnessCurve
+from ssl_jets.evaluation.probes.results import OBSERVABLES, ProbeResult, RobustnessCurve
 from ssl_jets.evaluation.probes.robustness import robustness
 from ssl_jets.evaluation.regressed import measure_targets
 from ssl_jets.evaluation.result import METRICS, Evaluation, InputFile, ModelFacts, UsedSettings, ZMap
@@ -241,12 +241,8 @@ class _ModelEvaluation:
 
     def _others(self, fit: Labelled, test: Labelled, rows: Array | None = None) -> list[ProbeResult]:
         """Fit all probes but the linear one of z, and the baselines, on `rows` of `EvaluationData.fit`."""
-        most, found = self.data.settings.evaluate.physics_jets, [knn_probe(fit, test, seed=self.seed)]
-        observed, observed_test = self.baselines.observables
-        observed = observed if rows is None else observed.some(rows)
-        both = [z.reading(np.hstack([z.x, other.x])) for z, other in ((fit, observed), (test, observed_test))]
-        found.append(linear_probe(*both, of=BOTH, seed=self.seed))
-        if most:
+        found = [knn_probe(fit, test, seed=self.seed), self.baselines.with_observables(fit, test, rows)]
+        if most := self.data.settings.evaluate.physics_jets:
             found.append(tree_probe(fit.first(most, self.seed), test, of="z", seed=self.seed))
         return [*found, *self.baselines.probes(self.model, rows)]
 
