@@ -38,6 +38,7 @@ from ssl_jets.runtime.console import MessageLog
 from ssl_jets.training.required import Teacher
 from ssl_jets.zfile import merge_parts, read_scores
 from support.collection_files import SCHEMA, write_collections
+from support.pretended_device import PretendCuda
 from support.track_files import ORIGINS, write_tracks
 
 FEATURES = {
@@ -122,9 +123,20 @@ def test_an_encoder_reads_no_more_elements_than_it_was_trained_with(tmp_path: Pa
     assert [one.most for one in both] == [3]
 
 
-def test_a_pair_bias_with_collections_is_refused_wherever_the_settings_are_made() -> None:
-    with pytest.raises(ValueError, match="pair bias"):
-        encoder(pair_bias=True)
+def test_a_pair_bias_is_of_the_particles_also_with_collections(tmp_path: Path, schema: Path) -> None:
+    jets = ssl_jets.read_jets(str(write_collections(tmp_path / "jets.root", 60)), schema=schema)
+    both = encoder(pair_bias=True)
+    assert both.pair_bias is not None
+    torch.nn.init.normal_(both.pair_bias.mlp[-1].weight)
+    alone = encoder(pair_bias=True, collections={}, inputs=("columns", "context"))
+    alone.load_state_dict({name: value for name, value in both.state_dict().items() if "collections" not in name})
+    elements = jets.collections["SV"]
+    empty = replace(jets, collections={"SV": elements.keep(torch.zeros(len(elements.particles), dtype=torch.bool))})
+    torch.testing.assert_close(both(empty).z, alone(jets).z, rtol=1e-5, atol=1e-5)
+    assert (both(empty).z - encoder()(empty).z).abs().max() > 0.01  # of other pair biases
+    assert (both(jets).z - both(empty).z).abs().max() > 0.01
+    there = replace(jets, particles=jets.particles.as_subclass(PretendCuda))
+    torch.testing.assert_close(both(there).z.as_subclass(torch.Tensor), both(jets).z, rtol=1e-4, atol=1e-4)
 
 
 def test_the_domain_protocol_reads_the_columns_that_the_model_was_trained_with(sample_jets: Jets) -> None:

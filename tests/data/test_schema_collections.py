@@ -293,8 +293,6 @@ def test_a_collection_that_no_file_has_is_one_message(tmp_path: Path) -> None:
         chosen(file)
     with pytest.raises(UsageError, match=r"no file has this input(.|\n)*SW"):
         chosen(opened(write_collections(tmp_path / "jets.root")), "columns", "SW")
-    with pytest.raises(UsageError, match=r"pair bias(.|\n)*SV"):
-        chosen(opened(write_collections(tmp_path / "jets.root")), pair_bias=True)
 
 
 def test_clustered_jets_have_no_collections(tmp_path: Path) -> None:

@@ -291,6 +291,21 @@ def test_the_pair_bias_is_symmetric_and_the_one_of_a_padded_batch(monkeypatch: p
         assert len(particles) == 1 or scores[:, 2:, 2:].std() > 0.01
 
 
+def test_elements_of_collections_have_no_pair_bias() -> None:
+    jets, bias = made_jets([4, 4]), PairBias(3)
+    nn.init.normal_(bias.mlp[-1].weight)
+    particles = jets.keep(jets.place < 2)
+    (of_particles,) = bias(particles, AttentionLayout.of(particles.offsets), 0)
+    jets.particles[jets.place >= 2, jets.columns.index("pt")] = 0  # two particles and two elements in each jet
+    (scores,) = bias(jets, AttentionLayout.of(jets.offsets), 0)
+    torch.testing.assert_close(scores[:, :, :2, :2], of_particles)
+    assert scores[:, :, :2, :2].std() > 0.01
+    assert not scores[:, :, 2:].any()
+    assert not scores[:, :, :, 2:].any()
+    scores.square().sum().backward()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in bias.parameters())
+
+
 def test_the_pair_bias_changes_z_and_learns(batch: Jets) -> None:
     encoder = tiny_encoder(batch, pair_bias=True)
     assert encoder.pair_bias is not None

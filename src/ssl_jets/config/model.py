@@ -98,8 +98,6 @@ class ModelSettings(Settings):
         width, _, heads = self.shape
         if width % heads:
             raise ValueError(f"a width of {width} is not divisible by {heads} heads; set model.heads")
-        if self.pair_bias and self.collections:
-            raise ValueError("the pair bias is of particles, so it does not go with collections; set model.pair_bias")
         return self
 
     @property

@@ -29,7 +29,7 @@ def with_definitions(settings: ModelSettings, files: Sequence[JetFile]) -> Model
 
     Raises:
         UsageError: an input that no file has, pt, deta or dphi left out, files that define a feature differently,
-            definitions that differ from the settings, or collections with `model.pair_bias`.
+            or definitions that differ from the settings.
     """
     if settings.inputs is None:
         if settings.features or settings.context or settings.collections:
@@ -61,12 +61,6 @@ def with_definitions(settings: ModelSettings, files: Sequence[JetFile]) -> Model
         "context": {name: source for name, source in context.items() if name in chosen},
         "collections": {name: source for name, source in collections.items() if name in chosen},
     }
-    if own["collections"] and settings.pair_bias:
-        raise UsageError(
-            "the pair bias is of particles, so it does not go with collections",
-            where="model.pair_bias",
-            found=", ".join(own["collections"]),
-        )
     for key, definitions in own.items():
         if (before := getattr(settings, key)) and before != definitions:
             _raise_changed(key, before, definitions)

@@ -16,9 +16,9 @@ class PairBias(nn.Module):
     """MLP from ln dR, ln kT, ln z, ln m^2 of each pair of particles to one attention score per head.
 
     With massless particles m^2 = 2 pt_i pt_j (cosh(deta) - cos(dphi)), kT = min(pt_i, pt_j) dR and
-    z = min(pt_i, pt_j) / (pt_i + pt_j). They are symmetric, so each pair is computed once. Class token and registers
-    have no bias. The same bias serves every block. It is zero at first: a trained encoder that gets one goes on from
-    its own z.
+    z = min(pt_i, pt_j) / (pt_i + pt_j). They are symmetric, so each pair is computed once. Class token, registers and
+    elements of further collections have no bias. The same bias serves every block. It is zero at first: a trained
+    encoder that gets one goes on from its own z.
     """
 
     def __init__(self, heads: int, width: int = 64) -> None:
@@ -32,16 +32,19 @@ class PairBias(nn.Module):
         """Return the bias of the attention: for each run `[jet, head, length, length]`; on a GPU for the padded batch.
 
         Args:
-            jets: the jets in the order of `layout`.
+            jets: the jets in the order of `layout`, with pt, deta and dphi; elements of collections have pt 0.
             layout: the layout of sequences with `extra` tokens before the particles of each jet.
             extra: number of extra tokens of each jet.
         """
-        kinematics = torch.stack([jets.column("pt").log(), jets.column("deta"), jets.column("dphi")], dim=1)
+        pt = jets.column("pt")
+        particle = pt > 0
+        kinematics = torch.stack([pt.where(particle, 1).log(), jets.column("deta"), jets.column("dphi")], dim=1)
         sizes = [(count, length - extra) for _, count, length in layout.runs]
         counts = [count * length * (length + 1) // 2 for count, length in sizes]
         first, second = pairs_of(jets.offsets, len(kinematics), sum(counts))
         slices = zip(first.split(SLICE), second.split(SLICE), strict=True)
         scores = torch.cat([self.mlp(_pairs(kinematics[one], kinematics[other])) for one, other in slices])
+        scores = scores.masked_fill(~(particle[first] & particle[second]).unsqueeze(1), 0)
         if scores.is_cuda:
             return [_padded(scores, first, second, jets, layout, extra)]
         runs = zip(scores.split(counts), sizes, strict=True)
