@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_jets.api.arguments import Names, SettingTree, model_of, names_of, path_of, tree_of
-from ssl_jets.api.early import check_new_evaluation, check_read, check_where
+from ssl_jets.api.early import EVALUATED, check_new_evaluation, check_read, check_where
 from ssl_jets.api.embedding import log_sample
 from ssl_jets.api.evaluate_request import EvaluateRequest, run_of
 from ssl_jets.api.run_files import Remembered
@@ -93,7 +93,7 @@ def evaluate(
     request.check(seed=seed is not None, efficiency=bool(efficiencies))
     check_where(request.settings)
     if protocol is None:
-        check_read(request.settings, "weights", "validation_fraction", "split_seed")
+        check_read(request.settings, *EVALUATED)
     if protocol is None and len(request.models) < 2:
         check_new_evaluation(request.folder("evaluation"), request.z, force=force)
     tune_memory()

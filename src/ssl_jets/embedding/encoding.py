@@ -17,7 +17,7 @@ from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.profile import glance
 from ssl_jets.data.request import Request
 from ssl_jets.data.shared import shared_columns
-from ssl_jets.errors import DataError
+from ssl_jets.errors import DataError, in_shell
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.model import BATCH, Model, encode
 from ssl_jets.nn.encoder import BaseEncoder, Encoded, Encoder
@@ -115,7 +115,8 @@ def schema_of_training(model: Model, files: Sequence[JetFile]) -> Iterator[str]:
         return
     others = [file for file in files if file.schema.name != Path(schema).stem]
     if any(inputs - {*file.columns, *file.features, *file.context, *file.collections} for file in others):
-        yield f"the model was trained with --schema {schema}: with it, the files may have the missing inputs"
+        option = in_shell("--schema", schema)
+        yield f"the model was trained with {option}: with it, the files may have the missing inputs"
 
 
 def _trained(model: Model) -> tuple[str, ...]:
