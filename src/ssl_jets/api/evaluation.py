@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -171,7 +172,8 @@ def _compare(request: EvaluateRequest, settings: EvaluateSettings) -> Comparison
     result = compare_models(
         request.models, request.data, folder, ensemble=ensemble, settings=settings, force=force, log=log
     )
-    runs = dict(zip(result.evaluations, request.models, strict=False))  # an ensemble, the last, has no run
+    names = islice(result.evaluations, len(request.models))  # an ensemble, the last, has no run
+    runs = dict(zip(names, request.models, strict=True))
     log_reports(report.write_comparison_report(folder, runs))
     return result
 
