@@ -67,7 +67,7 @@ def load_start(path: str, encoder: Encoder) -> tuple[Start, list[str], list[str]
         encoder: the encoder, with the statistics of the training jets; changed in place.
 
     Returns:
-        The model, the names of weights of the encoder that it lacks, and those of its own that the encoder lacks.
+        The model, the names of weights of the encoder that it lacks, and of its weights that the encoder lacks.
 
     Raises:
         SslJetsError: there is no model, or it cannot be read.
