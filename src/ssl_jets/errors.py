@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 MOST_SHOWN = 2000
@@ -143,6 +144,16 @@ def some_of(names: Sequence[object], most: int) -> str:
     """
     more = len(names) - most
     return ", ".join(map(str, names[:most])) + (f" and {more:,} more" if more > 0 else "")
+
+
+def in_shell(*words: object) -> str:
+    """Return words of a command as they are typed in a shell.
+
+    Example:
+        >>> print(in_shell("--out", "my runs/mae"))
+        --out 'my runs/mae'
+    """
+    return shlex.join(map(str, words))
 
 
 def near(name: str, texts: Mapping[str, str], likeness: float = 0.6) -> list[str]:

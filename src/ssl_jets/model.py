@@ -205,9 +205,9 @@ class Model(ShortRepr):
 def _log_suspicions(jets: Jets) -> None:
     """Log possible errors of units, unless the jets are of files, which were looked at when they were read."""
     if jets.source is None:
-        from ssl_jets.data.profile import find_suspicions_in_memory  # imports readers of files
+        from ssl_jets.data.profile import suspicions_in_memory  # imports readers of files
 
-        for line in find_suspicions_in_memory(jets):
+        for line in suspicions_in_memory(jets):
             log(line)
 
 

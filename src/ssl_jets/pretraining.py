@@ -17,7 +17,7 @@ from ssl_jets.data.loading.counting import Wanted, count_labelled
 from ssl_jets.data.request import Request
 from ssl_jets.data.seen import Seen
 from ssl_jets.data.skipped import BAD_AMONG
-from ssl_jets.errors import UsageError
+from ssl_jets.errors import UsageError, some_of
 from ssl_jets.methods._method import Method
 from ssl_jets.methods._renamed import rename_settings
 from ssl_jets.model_file import load_model
@@ -212,7 +212,7 @@ class BuiltMethod:
         start: the model that it goes on from; None for random weights.
         teacher: the trained model that it imitates, if it does.
         fresh: parts that begin with random weights nevertheless.
-        findings: lines about features that carry no information in these jets.
+        findings: lines about features that carry no information in these jets, and weights of the model that are lost.
     """
 
     method: Method
@@ -235,7 +235,9 @@ def build_method(inputs: TrainingInputs[MethodSettings]) -> BuiltMethod:
     findings = fit_input_statistics(encoder, inputs) if inputs.begins else []
     start, fresh = None, list[str]()
     if settings.train.model is not None and inputs.begins:
-        start, fresh = load_start(settings.train.model, encoder)
+        start, fresh, lost = load_start(settings.train.model, encoder)
+        if modules := list(dict.fromkeys(".".join(name.split(".")[:3]) for name in lost)):
+            findings.append(f"the encoder has no place for weights of the model: {some_of(modules, 8)}")
     elif settings.train.model is not None:
         start = Start.read(inputs.run)
     method = cls(settings.method, encoder, data.label_names, **components)

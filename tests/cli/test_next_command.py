@@ -92,6 +92,22 @@ def test_jets_in_the_place_of_a_run_are_no_run(ssl_jets: Run, runs: Path, write_
         ("evaluate runs/mae --steps 9", "evaluate has no such option", "--steps is one of pretrain, finetune\n"),
         ("embed --method mae", "embed has no such option", "--method is one of pretrain\n"),
         ("embed --bad-jets skip", "this setting has no option of its own", "--set data.bad_jets=skip\n"),
+        ("finetune --devices 2", "no option of its own", "--set train.devices=2\n"),
+        ("export --where jet_pt>5", "no option of its own", "--set 'data.where=jet_pt>5'\n"),
+        (
+            "pretrain --keep jet_pt",
+            "pretrain has no such option",
+            "of embed, predict, and not the setting train.keep\n",
+        ),
+        (
+            "pretrain --labels 0.1",
+            "has no such option",
+            "simulate, and not the setting data.labels\n",
+        ),
+        ("pretrain --method simclr --temperature 1", "has no such option", "not the setting method.temperature\n"),
+        ("embed --jets 100", "embed has no such option", "of generate, simulate, and not the setting data.jets\n"),
+        ("evaluate --split-seed 3", "no option of its own", "--set data.split_seed=3\n"),
+        ("embed --buffer 9", "No such option", "--buffer"),  # a setting of trainings
         ("embed --precision 32-true", "no option of its own", "--set train.precision=32-true\n"),
     ],
 )

@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from ssl_jets.model_file import Model, save_model
+from ssl_jets.runtime.launcher import environment_alone
 from support.jetclass_files import jetclass_branches, write_tree
 from support.small_models import made_jets, tiny_encoder
 
@@ -132,3 +134,16 @@ def test_a_signal_during_imports_is_one_line(module: str, number: str) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.returncode == 128 + getattr(signal, number)
     assert done.stderr == f"stopped by {number}\n"
+
+
+@pytest.mark.parametrize("name", ["random", "numpy", "token", "signal"])
+def test_files_of_the_working_folder_hide_no_modules(name: str, tmp_path: Path) -> None:
+    (tmp_path / f"{name}.py").write_text("raise SystemExit('hidden')")
+    alone = [sys.executable, "-c", f"import {name}, ssl_jets; print('alone')"]
+    for words, environment, printed in (
+        ([sys.executable, "-m", "ssl_jets", "methods"], None, "mae "),
+        (alone, environment_alone(), "alone"),
+    ):
+        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert printed in done.stdout

@@ -271,7 +271,7 @@ def test_dphi_is_wrapped_and_angles_inside_keep_every_bit(
         (tmp_path / "mine.yaml").write_text(schema)
     path = write_jetclass(edit=unwrap)
     file = open_files([Source(str(path))], schema=None if schema is None else str(tmp_path / "mine.yaml"))[0]
-    raw, wrapped = (read_chunk(file, 0, 0, 50, Request(inspect=inspect))[0] for inspect in (True, False))
+    raw, wrapped = (read_chunk(file, 0, 0, 50, Request(wrap=wrap))[0] for wrap in (False, True))
     inside = raw.column("dphi").abs() <= np.float32(np.pi)
     assert int((~inside).sum()) == len(turned)
     assert torch.equal(wrapped.column("dphi")[inside], raw.column("dphi")[inside])

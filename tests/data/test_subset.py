@@ -13,7 +13,7 @@ import pytest
 from ssl_jets.data.files import EntryRange, JetFile, open_files, whole
 from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
-from ssl_jets.data.subset import _keys, choose_subset
+from ssl_jets.data.subset import _random_numbers, choose_subset
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
 from support.jetclass_files import write_class_files
@@ -61,9 +61,19 @@ def test_a_smaller_subset_lies_inside_a_larger_one_of_the_same_seed(files: list[
     assert all(small < large for small, large in pairwise(nested))
 
 
-def test_jets_of_one_entry_are_chosen_apart() -> None:
-    source = np.array([[0, 5, 0], [0, 5, 1], [0, 6, 0], [1, 5, 0]])  # file, entry, number in the entry
-    assert len(set(_keys(source).tolist())) == 4
+def test_jets_of_one_entry_have_random_numbers_of_their_own(files: list[JetFile]) -> None:
+    # file, entry, number in the entry
+    source = np.array([[0, 5, 0], [0, 5, 1], [0, 5, 4096], [0, 6, 0], [0, 6, 4096], [1, 5, 0]])
+    numbers = _random_numbers(files, source, seed=0).tolist()
+    assert len(set(numbers)) == 6
+    # Subsets of earlier trainings stay as they are.
+    assert [number >> 44 for number in numbers[:2]] == [782336, 975206]
+
+
+def test_any_number_of_files_may_be_there(files: list[JetFile]) -> None:
+    many = [files[0]] * 65_536 + [files[1]]
+    parts = [EntryRange(0, 0, 200), EntryRange(65_536, 0, 200)]
+    assert Counter(name for name, _ in take(many, 100.0, parts=parts)) == {file.name: 50 for file in files[:2]}
 
 
 def test_the_seed_makes_the_subset(files: list[JetFile]) -> None:

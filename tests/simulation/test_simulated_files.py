@@ -184,6 +184,8 @@ def test_a_process_without_jets_ends_with_one_message(monkeypatch: pytest.Monkey
 @pytest.mark.slow
 def test_two_processes_give_the_jets_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generator, "BATCH", BATCH)  # workers are new processes
+    (tmp_path / "signal.py").write_text("raise SystemExit('hidden')")
+    monkeypatch.chdir(tmp_path)
     request = request_of(process="hbb", jets=JETS, seed=3)
     one, two = (simulate(request, tmp_path / f"{count}.root", processes=count) for count in (1, 2))
     assert content(one) == content(two)

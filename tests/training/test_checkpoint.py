@@ -53,6 +53,40 @@ def test_the_last_ones_are_kept_and_no_others(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["last.ckpt", "other.ckpt"]
 
 
+def test_a_full_disk_keeps_the_older_ones_and_names_the_spare_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, room = tmp_path / "my last.ckpt", 3
+    save = torch.save
+
+    def limited(state: dict[str, Any], target: Path) -> None:
+        if len(list(tmp_path.glob("my last*"))) >= room:
+            target.write_bytes(b"begun")
+            raise RuntimeError("unexpected pos 64 vs 0")
+        save(state, target)
+
+    monkeypatch.setattr("torch.save", limited)
+    for step in range(1, 4):
+        checkpoint.write(path, state_of(step), keep=3)
+    with pytest.raises(SslJetsError, match="cannot be written") as caught:
+        checkpoint.write(path, state_of(4), keep=3)
+    assert [checkpoint.read(file)["step"] for file in checkpoints(path)] == [3, 2, 1]
+    assert len(list(tmp_path.iterdir())) == 3
+    assert "the checkpoint before has 0 MB" in str(caught.value.found)
+    assert f"rm '{tmp_path}/my last-1.ckpt' '{tmp_path}/my last-2.ckpt', then --resume from my last.ckpt" in str(
+        caught.value.hint
+    )
+    # Resumed with fewer: those that are not kept make room, and the newest stays until the next one is complete.
+    room = 2
+    checkpoint.write(path, state_of(4), keep=1)
+    assert [checkpoint.read(file)["step"] for file in checkpoints(path)] == [4]
+    room = 1
+    with pytest.raises(SslJetsError) as caught:
+        checkpoint.write(path, state_of(5), keep=1)
+    assert checkpoint.read(path)["step"] == 4
+    assert caught.value.hint == "free some space, then --resume"
+
+
 def test_a_damaged_byte_changes_nothing_or_is_one_message(tmp_path: Path) -> None:
     path, chance, refused = tmp_path / "last.ckpt", random.Random(0), 0
     checkpoint.write(path, state_of(1))

@@ -61,6 +61,9 @@ def test_parts_that_the_model_lacks_are_named(first: Path, class_files: list[Jet
     weights = load_model(run).encoder.state_dict().keys() - load_model(first).encoder.state_dict().keys()
     assert {name.removeprefix("encoder.") for name in begin if name.startswith("encoder.")} == weights
     assert weights
+    shorter = [f"train.model={first}", "model.blocks=1", "train.steps=1"]
+    log = (pretrain(settings_of(class_files[1:2], "mae", *shorter), tmp_path / "shorter") / "log.txt").read_text()
+    assert "the encoder has no place for weights of the model: transformer.blocks.1\n" in log
 
 
 def test_the_jets_of_both_trainings_count_as_seen(first: Path, class_files: list[JetFile], tmp_path: Path) -> None:

@@ -38,11 +38,14 @@ def check_new_run(out: Path | None, *, resume: bool, force: bool) -> None:
     check_run_folder(out, force=force)
 
 
-_READING = (
+READING = (
     *("sources", "proportions", "format", "labels", "where", "jets", "external"),
     *("bad_jets", "bad_files", "workers"),
 )
 """Settings `data.*` of every command that reads jets."""
+
+EVALUATED = ("weights", "validation_fraction", "split_seed")
+"""Further ones of `evaluate`."""
 
 
 def check_read(tree: dict[str, Any], *more: str) -> None:
@@ -52,7 +55,7 @@ def check_read(tree: dict[str, Any], *more: str) -> None:
         UsageError: a setting would have no effect.
     """
     data = tree.get("data")
-    used = [*_READING, *more]
+    used = [*READING, *more]
     given = data if isinstance(data, dict) else {}
     for name in [name for name in given if name not in used]:
         from ssl_jets.config import DataSettings

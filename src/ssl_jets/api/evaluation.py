@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_jets.api.arguments import Names, SettingTree, model_of, names_of, path_of, tree_of
-from ssl_jets.api.early import check_new_evaluation, check_read, check_where
+from ssl_jets.api.early import EVALUATED, check_new_evaluation, check_read, check_where
 from ssl_jets.api.embedding import log_sample
 from ssl_jets.api.evaluate_request import EvaluateRequest, run_of
 from ssl_jets.api.run_files import Remembered
@@ -93,7 +94,7 @@ def evaluate(
     request.check(seed=seed is not None, efficiency=bool(efficiencies))
     check_where(request.settings)
     if protocol is None:
-        check_read(request.settings, "weights", "validation_fraction", "split_seed")
+        check_read(request.settings, *EVALUATED)
     if protocol is None and len(request.models) < 2:
         check_new_evaluation(request.folder("evaluation"), request.z, force=force)
     tune_memory()
@@ -171,7 +172,8 @@ def _compare(request: EvaluateRequest, settings: EvaluateSettings) -> Comparison
     result = compare_models(
         request.models, request.data, folder, ensemble=ensemble, settings=settings, force=force, log=log
     )
-    runs = dict(zip(result.evaluations, request.models, strict=False))  # an ensemble, the last, has no run
+    names = islice(result.evaluations, len(request.models))  # an ensemble, the last, has no run
+    runs = dict(zip(names, request.models, strict=True))
     log_reports(report.write_comparison_report(folder, runs))
     return result
 

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from typer.core import TyperCommand
 
-from ssl_jets.errors import UsageError
+from ssl_jets.errors import UsageError, in_shell
 
 NUMBER = "NUMBER"
 """`metavar` of the options that take several numbers."""
+
+_SAME = ("--devices", "--where")
+"""Options that are the setting of the same name in commands without them; others, such as `--keep`, only share it."""
 
 
 class Command(TyperCommand):
     """A command whose options for files and numbers take several words, as a shell makes them of `*.root`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the words; the error of an unknown option that is a setting suggests its `--set`.
+        """Parse the words; the error of an unknown option suggests the setting, or names the commands that have it.
 
         Raises:
             UsageError: a setting is given as an option, or an option of one value is given twice.
@@ -33,21 +35,26 @@ class Command(TyperCommand):
             # Typer has a click of its own or uses the installed one, so the class is compared by its name.
             if type(error).__name__ != "NoSuchOption":
                 raise
-            option = str(vars(error)["option_name"])
-            if "--set" in self._options():
-                _refuse_setting(args, option, str(self.name))
-            self._refuse_of_others(ctx, option)
+            self._refuse_of_others(ctx, args, str(vars(error)["option_name"]))
             raise
 
     def _options(self) -> set[str]:
         return {option for param in self.params for option in param.opts}
 
-    def _refuse_of_others(self, ctx: Any, option: str) -> None:
-        """Raise UsageError if an unknown option is one of other commands."""
+    def _refuse_of_others(self, ctx: Any, args: list[str], option: str) -> None:
+        """Raise UsageError if an unknown option is the name of a setting, or an option of other commands."""
         others = getattr(ctx.parent and ctx.parent.command, "commands", {})
         owners = [name for name, other in others.items() if any(option in param.opts for param in other.params)]
+        key = _setting_of(args, option, str(self.name)) if "--set" in self._options() else None
+        if key is not None and (not owners or option in _SAME):
+            word = next(word for word in args if word.partition("=")[0] == option)
+            value = word.partition("=")[2] or next(iter(args[args.index(word) + 1 :]), "")
+            shown = "..." if not value or value.startswith("--") else value
+            hint = in_shell("--set", f"{key}={shown}")
+            raise UsageError("this setting has no option of its own", where=option, hint=hint)
         if owners:
             hint = f"ssl-jets {self.name} --help lists its options; {option} is one of {', '.join(owners)}"
+            hint += f", and not the setting {key}" if key else ""
             raise UsageError(f"{self.name} has no such option", where=option, hint=hint)
 
     def _refuse_bare_words(self, ctx: Any, args: list[str]) -> None:
@@ -64,7 +71,7 @@ class Command(TyperCommand):
             "--data": Path(words[0]).exists(),
         }
         option = next((name for name, fits in fitting.items() if fits and name in self._options()), None)
-        hint = f"{option} {quote(words[0])}" if option else f"ssl-jets {self.name} --help lists the options"
+        hint = in_shell(option, words[0]) if option else f"ssl-jets {self.name} --help lists the options"
         raise UsageError(f"{self.name} takes names only after an option", found=" ".join(words), hint=hint)
 
     def _files_one_by_one(self, args: list[str]) -> list[str]:
@@ -121,22 +128,18 @@ class Command(TyperCommand):
                 raise UsageError("this option is given twice", where=max(option.opts, key=len), hint="give it once")
 
 
-def _refuse_setting(args: list[str], option: str, command: str) -> None:
-    """Raise UsageError if an unknown option is the name of a setting; settings of a training only of commands of it."""
+def _setting_of(args: list[str], option: str, command: str) -> str | None:
+    """Return the key of the setting with the name of an option; settings of a training only for commands of it."""
+    from ssl_jets.api.early import EVALUATED, READING
     from ssl_jets.config import RunSettings
     from ssl_jets.setting_errors import trees_of
 
     name = option.lstrip("-").replace("-", "_")
     trees = {tree: set(fields) for tree, fields in trees_of(RunSettings).items()} | {"method": _of_method(args)}
     if command not in ("pretrain", "finetune"):
-        trees = {"data": trees["data"]} | ({"train": {"precision"}} if command in ("embed", "predict") else {})
-    homes = [f"{tree}.{name}" for tree, fields in trees.items() if name in fields]
-    if not homes:
-        return
-    word = next(word for word in args if word.partition("=")[0] == option)
-    value = word.partition("=")[2] or next(iter(args[args.index(word) + 1 :]), "")
-    shown = "..." if not value or value.startswith("--") else value
-    raise UsageError("this setting has no option of its own", where=option, hint=f"--set {homes[0]}={shown}")
+        trees = {"data": {*READING, *(EVALUATED if command == "evaluate" else ())}}
+        trees |= {"train": {"precision"}} if command in ("embed", "predict") else {}
+    return next((f"{tree}.{name}" for tree, fields in trees.items() if name in fields), None)
 
 
 def _of_method(args: list[str]) -> set[str]:

@@ -99,7 +99,7 @@ class Decoder:
         """Compile the requested jet columns, the weight, and the columns of the selection and of the spectrum."""
         request, compiled = self._request, partial(jet_column, self._schema)
         self._jet_columns = {
-            name: compiled(name, types.of[name], rounded=request.inspect) for name in request.jet_columns
+            name: compiled(name, types.of[name], rounded=request.rounded) for name in request.jet_columns
         }
         self._weight = None if request.weights is None else compiled(request.weights, np.float32)
         by = () if self._flatten is None else self._flatten.settings.by
@@ -125,7 +125,7 @@ class Decoder:
             weights=self._weights(rows),
             source=torch.from_numpy(rows.source(file)),
         )
-        if not self._request.inspect and "dphi" in self._columns:
+        if self._request.wrap and "dphi" in self._columns:
             wrap_azimuth(jets.column("dphi").numpy())
         good, bad = self._filter.apply(jets, rows)
         return good, skipped + bad

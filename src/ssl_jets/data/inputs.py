@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from shlex import quote
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from ssl_jets.data.request import CollectionRequest
 from ssl_jets.data.schemas.schema import known_schemas
 from ssl_jets.data.schemas.value import FeatureSource
 from ssl_jets.data.shared import shared_columns
-from ssl_jets.errors import UsageError, nearest
+from ssl_jets.errors import UsageError, in_shell, nearest
 from ssl_jets.jets import COLUMNS, NEEDED, Jets
 
 _KEY = "model.inputs"
@@ -91,7 +90,7 @@ def _check_own_schema(files: Sequence[JetFile], available: Sequence[str], inputs
             for name, sources in declared[group].items():
                 if (name not in known or group == "collections") and name not in available:
                     branches = ", ".join(sources)
-                    hint = f"ssl-jets inspect {quote(file.source.path)} lists the branches"
+                    hint = f"ssl-jets inspect {in_shell(file.source.path)} lists the branches"
                     raise UsageError(
                         "no file has the branches of this input", where=f"{group}.{name}", found=branches, hint=hint
                     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,10 +21,8 @@ from ssl_jets.records.particles import ZERO_PT, wrap_azimuth
 
 _BINS = 24
 
-
 _WIDEST_INTEGERS = 10_000
 """Integers with a wider range are binned like other numbers."""
-
 
 _LARGEST_BINNED = 1e300
 """Largest size of numbers in a histogram: differences of larger ones, which mark missing values, overflow."""
@@ -31,10 +30,8 @@ _LARGEST_BINNED = 1e300
 _SAMPLED_RANGES = 4
 """Entry ranges of a file that are sampled."""
 
-
 _MAX_DETA = 5
 """Largest plausible |deta|: jets are a few tenths wide, and detectors end at pseudorapidities of about 5."""
-
 
 _GLANCE_JETS, _GLANCE_FILES = 200, 4
 """Jets of a file, and files, that `glance` reads."""
@@ -136,7 +133,8 @@ def profile(
     """
     inputs = (*file.columns, *file.features)
     read = (inputs, file.context, file.particle_labels)
-    request = Request(file.jet_columns, "skip", bad_files, *read, inspect=True, where=where, collections=_all_of(file))
+    how: Any = {"wrap": False, "rounded": True, "where": where, "collections": _all_of(file)}
+    request = Request(file.jet_columns, "skip", bad_files, *read, **how)
     skipped = Counter[str]()
     batches = []
     for start, stop in _sampled_ranges(file.entries, most):
@@ -178,29 +176,45 @@ def _collections(jets: Jets) -> Iterator[tuple[str, Numbers]]:
 
 def find_suspicions(files: Sequence[JetFile]) -> list[str]:
     """Find possible errors of units or signs, a line each."""
-    looked_at = glance(files, Request((), "skip", "skip", inspect=True))
-    return [f"suspicious: {file.source}: {text}" for file, jets in looked_at for text in _suspicions(jets)]
+    return [line for file, jets in glance(files) for line in suspicions_in_memory(jets, f"{file.source}: ")]
 
 
-def find_suspicions_in_memory(jets: Jets) -> list[str]:
-    """Find possible errors of units or signs in the first jets of a batch, a line each."""
+def suspicions_in_memory(jets: Jets, of: str = "") -> list[str]:
+    """Find possible errors of units or signs in the first jets of a batch with dphi as it was, a line each."""
     first = jets[:_GLANCE_JETS].to("cpu")
-    return [f"suspicious: {text}" for text in (_suspicions(first) if len(first.particles) else ())]
+    return [f"suspicious: {of}{text}" for text in (_suspicions(first) if len(first.particles) else ())]
 
 
-def glance(files: Sequence[JetFile], request: Request) -> Iterator[tuple[JetFile, Jets]]:
-    """Yield the first jets of the first file of each group, of at most four groups, to look at before any work.
+def looked_at(files: Sequence[JetFile]) -> list[int]:
+    """Return the indices of the first file of each group, of at most four groups."""
+    first: dict[str, int] = {}
+    for index, file in enumerate(files):
+        first.setdefault(file.group, index)
+    return list(first.values())[:_GLANCE_FILES]
 
-    Unreadable files are ignored here: reading them in earnest raises the error.
+
+def glance(
+    files: Sequence[JetFile], where: str | None = None, columns: tuple[str, ...] | None = None
+) -> Iterator[tuple[JetFile, Jets]]:
+    """Yield the first jets of each group (`looked_at`), with dphi unwrapped, to look at before any work.
+
+    Unreadable files are ignored here: reading them in earnest raises the error. Of a file with all columns of which no
+    jet is good, only `columns` are read.
     """
-    first: dict[str, JetFile] = {}
-    for file in files:
-        first.setdefault(file.group, file)
-    for file in list(first.values())[:_GLANCE_FILES]:
-        part = EntryRange(0, 0, min(file.entries, _GLANCE_JETS))
-        jets = read_range([file], part, request).jets if part.entries else None
+    request = Request((), "skip", "skip", wrap=False, where=where)
+    for file in (files[index] for index in looked_at(files)):
+        jets = _first_jets(file, request)
+        if jets is None and columns is not None:
+            jets = _first_jets(file, replace(request, columns=columns))
         if jets is not None:
             yield file, jets
+
+
+@lru_cache(maxsize=2 * _GLANCE_FILES)
+def _first_jets(file: JetFile, request: Request) -> Jets | None:
+    """Read the first jets of a file, once for all that look at them."""
+    part = EntryRange(0, 0, min(file.entries, _GLANCE_JETS))
+    return read_range([file], part, request).jets if part.entries else None
 
 
 def _sampled_ranges(entries: int, most: int) -> Iterator[tuple[int, int]]:

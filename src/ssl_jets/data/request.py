@@ -36,7 +36,8 @@ class Request:
         collections: further collections to read, into `Jets.collections`; a file that lacks one gives each of its jets
             one element with all values missing.
         weights: jet column that becomes `Jets.weights`; None for none.
-        inspect: keep dphi as it is in the file, unwrapped, and round numbers that no column can hold.
+        wrap: wrap dphi into [-pi, pi].
+        rounded: round numbers that no column can hold.
         labels: read the labels; without them `Jets.labels` is -1.
         where: formula of jet columns that is true for the jets to read; the others are skipped and counted. None reads
             all.
@@ -54,7 +55,8 @@ class Request:
     context: tuple[str, ...] = ()
     particle_labels: tuple[str, ...] = ()
     weights: str | None = None
-    inspect: bool = False
+    wrap: bool = True
+    rounded: bool = False
     labels: bool = True
     where: str | None = None
     flatten: Spectrum | None = None

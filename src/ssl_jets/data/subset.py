@@ -51,12 +51,15 @@ def choose_subset(
         UsageError: more labels than there are, or fewer than one a class.
     """
     source, label = _labelled(files, ranges, request)
-    taken = _taken(files, source, label, _per_class(label, labels, setting), seed)
-    keys = np.sort(_keys(source[taken]))
+    source = source[_taken(files, source, label, _per_class(label, labels, setting), seed)]
+    source = source[np.argsort(source[:, 0], kind="stable")]
+    of_files = np.split(source, np.flatnonzero(np.diff(source[:, 0])) + 1)
+    chosen = {file: files[file].numbers(rows) for rows in of_files for file in rows[:1, 0].tolist()}
     kept = []
     for jets in ordered(files, ranges, request, skipped=skipped):
         assert jets.source is not None
-        mask = np.isin(_keys(jets.source.numpy()), keys)
+        file = int(jets.source[0, 0])  # a batch is of one file
+        mask = np.isin(files[file].numbers(jets.source.numpy()), chosen.get(file, ()))
         kept.append(jets.select(torch.from_numpy(np.flatnonzero(mask))))
     return concatenate(kept)
 
@@ -113,11 +116,6 @@ def narrow(request: Request) -> Request:
     return replace(request, jet_columns=(), columns=columns, particle_labels=())
 
 
-def _keys(source: Integers) -> Integers:
-    """Pack rows (file, entry, number in the entry) into one integer each: 16, 36 and 12 bits."""
-    return (source[:, 0] << 48) | (source[:, 1] << 12) | source[:, 2]
-
-
 def _per_class(label: Integers, labels: float, setting: str) -> dict[int, int]:
     """Return the number of jets to choose of each class, in proportion and at least one.
 
@@ -139,7 +137,9 @@ def _random_numbers(files: Sequence[JetFile], source: Integers, seed: int) -> In
     """Return a random uint64 for each row (file, entry, jet), from `seed`, the name of the file and the row alone."""
     names = [hashlib.sha256(f"{seed} {file.name}".encode()).digest()[:8] for file in files]
     salt = np.frombuffer(b"".join(names), dtype=np.uint64)[source[:, 0]]
-    number = _keys(source).astype(np.uint64) & np.uint64(2**48 - 1)
+    entry, in_entry = source[:, 1], source[:, 2]
+    # No two rows of a file have the same bits: the lowest 12 of the number in the entry, 36 of the entry, further 16.
+    number = (entry << 12 | in_entry & 0xFFF | in_entry >> 12 << 48).astype(np.uint64)
     # Two rounds of SplitMix64 (Steele, Lea, Flood 2014), which mixes all bits.
     for step in (salt, np.uint64(0x9E3779B97F4A7C15)):
         number = number + step

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,12 @@ from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.profile import glance
 from ssl_jets.data.request import Request
 from ssl_jets.data.shared import shared_columns
-from ssl_jets.errors import DataError
+from ssl_jets.errors import DataError, in_shell
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.model import BATCH, Model, encode
 from ssl_jets.nn.encoder import BaseEncoder, Encoded, Encoder
 from ssl_jets.nn.features import FEATURES
+from ssl_jets.records.particles import wrap_azimuth
 from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.precision import PrecisionSetting, resolve_precision
 
@@ -115,7 +117,8 @@ def schema_of_training(model: Model, files: Sequence[JetFile]) -> Iterator[str]:
         return
     others = [file for file in files if file.schema.name != Path(schema).stem]
     if any(inputs - {*file.columns, *file.features, *file.context, *file.collections} for file in others):
-        yield f"the model was trained with --schema {schema}: with it, the files may have the missing inputs"
+        option = in_shell("--schema", schema)
+        yield f"the model was trained with {option}: with it, the files may have the missing inputs"
 
 
 def _trained(model: Model) -> tuple[str, ...]:
@@ -140,14 +143,22 @@ def far_from_training(model: Model, files: Sequence[JetFile], where: str | None)
     if not isinstance(encoder, Encoder) or not files:  # the inputs of others have no statistics
         return
     columns = tuple(name for name in shared_columns(files) if name in model.columns)
-    request = Request((), "skip", "skip", columns, where=where)
-    seen = (encoder.features(jets)[0].detach() for _, jets in glance(files, request))
+    seen = (_inputs_of(encoder, jets, columns) for _, jets in glance(files, where, columns))
     means = [inputs[:, : len(FEATURES)].mean(0).numpy() for inputs in seen]  # standardized; a missing column has 0
     mean = dict(zip((feature.name for feature in FEATURES), np.mean(means, axis=0).tolist())) if means else {}
     far = sorted((name for name in mean if abs(mean[name]) > FAR), key=lambda name: -abs(mean[name]))
     if far:
         found = ", ".join(f"{name} {mean[name]:+.1f}" for name in far)
         yield f"particles unlike those of the training, in standard deviations: {found}; evaluate z on such jets first"
+
+
+def _inputs_of(encoder: Encoder, jets: Jets, columns: Collection[str]) -> Tensor:
+    """Compute the inputs of an encoder from some columns of jets with dphi unwrapped, `[particle, input]`."""
+    jets = jets.without(set(jets.columns) - set(columns))
+    jets = replace(jets, particles=jets.particles.clone())  # other models look at them, too
+    wrap_azimuth(jets.column("dphi").numpy())
+    inputs: Tensor = encoder.features(jets)[0].detach()
+    return inputs
 
 
 def batches_of(files: Sequence[JetFile], chunks: Iterator[Jets], size: int) -> Iterator[Jets]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from ssl_jets.embedding.job import OutputSummary, check_options, write_output
 from ssl_jets.embedding.options import OutputOptions
 from ssl_jets.embedding.outputs import Output
 from ssl_jets.embedding.particle_predictions import ParticleScoresOutput
-from ssl_jets.errors import UsageError, nearest
+from ssl_jets.errors import UsageError, in_shell, nearest
 from ssl_jets.jets import Jets
 from ssl_jets.model import Model
 from ssl_jets.model_file import load_model
@@ -89,7 +88,7 @@ def _check_models(models: Sequence[Model], paths: Sequence[str | Path]) -> None:
                 "this model has no head that predicts",
                 where=path,
                 found=f"method {model.method}",
-                hint=f"ssl-jets finetune --model {quote(str(path))} --mode full trains one"
+                hint=f"ssl-jets finetune {in_shell('--model', path)} --mode full trains one"
                 if model.particles is None
                 else "--level particle writes its predictions of particles",
             )

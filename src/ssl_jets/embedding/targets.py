@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from shlex import quote
 
-from ssl_jets.errors import UsageError
+from ssl_jets.errors import UsageError, in_shell
 
 NAME, INDEX = "{name}", "{index}"
 """Placeholders for the name of the input without folder and suffix, and for its number in the list of inputs."""
@@ -27,7 +26,7 @@ def per_file_paths(out: Path, inputs: Sequence[str]) -> list[Path]:
         ['z/a.root', 'z/b.root']
     """
     if NAME not in out.name and INDEX not in out.name:
-        hint = f"--out {quote(str(out.with_suffix('') / (NAME + out.suffix)))}"
+        hint = in_shell("--out", out.with_suffix("") / (NAME + out.suffix))
         raise UsageError(
             "a file for each input has a name with a placeholder", where="--per-file", found=out, hint=hint
         )
@@ -36,7 +35,7 @@ def per_file_paths(out: Path, inputs: Sequence[str]) -> list[Path]:
     for number, name in enumerate(inputs):
         path = out.with_name(out.name.replace(NAME, Path(name).stem).replace(INDEX, f"{number:0{digits}d}"))
         if path in paths:
-            hint = f"--out {quote(str(out.with_name(out.name.replace(NAME, f'{NAME}-{INDEX}'))))}"
+            hint = in_shell("--out", out.with_name(out.name.replace(NAME, f"{NAME}-{INDEX}")))
             raise UsageError("two inputs have one output", where=path, found=f"{paths[path]}, {name}", hint=hint)
         paths[path] = name
     return list(paths)

@@ -90,8 +90,12 @@ class DiffusionAutoencoder(Method):
             "prior_loss": self._prior_error(jets, project_to_sphere(z.detach()), t).mean(),
         }
         parts |= target_loss(self.targets_out, decoded, jets, self.encoder.features)
-        weights = (1.0, self.cfg.kind_weight, self.cfg.count_weight, self.cfg.observables_weight, 1.0, 1.0)
-        loss = torch.stack([weight * part for weight, part in zip(weights, parts.values(), strict=False)]).sum()
+        weights = {
+            "kind_loss": self.cfg.kind_weight,
+            "count_loss": self.cfg.count_weight,
+            "observables_loss": self.cfg.observables_weight,
+        }
+        loss = torch.stack([weights.get(name, 1.0) * part for name, part in parts.items()]).sum()
         return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
 
     def fit_statistics(self, batches: Iterable[Jets]) -> None:

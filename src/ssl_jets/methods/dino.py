@@ -116,7 +116,7 @@ class Dino(Method):
         if self.particles is None:
             return [self.encoder(view, z_only=True).z for view in views], []
         z, losses = [], []
-        for view, teacher in zip(views, taught, strict=False):
+        for view, teacher in zip(views[: len(taught)], taught, strict=True):
             hidden = masking.hide(view, "random", self.cfg.particle_mask_ratio)  # bool [particle]
             student = self.encoder(view.keep(~hidden))
             losses.append(self.particles(view, hidden, student, teacher.tokens))

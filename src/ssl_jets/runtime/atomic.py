@@ -11,10 +11,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from shlex import quote
 from typing import IO
 
-from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.errors import SslJetsError, UsageError, in_shell
 from ssl_jets.runtime.console import to_stderr
 
 LOCK = ".ssl-jets.lock"
@@ -132,7 +131,7 @@ def open_to_append(path: Path) -> IO[str]:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            found, hint = f"a link to {os.readlink(path)}", f"rm {quote(str(path))}"
+            found, hint = f"a link to {os.readlink(path)}", in_shell("rm", path)
             raise SslJetsError("a file of the run folder is a link", where=path, found=found, hint=hint) from None
         raise disk_error(path, error) from None
     return os.fdopen(descriptor, "a", encoding="utf-8")
@@ -192,7 +191,7 @@ def check_output(path: Path, *, force: bool, option: str = "--out") -> None:
         SslJetsError: its folder does not exist or cannot be written to.
     """
     if path.is_dir():
-        raise UsageError("the output is a folder", where=path, hint=f"{option} {quote(str(path / 'FILE'))}")
+        raise UsageError("the output is a folder", where=path, hint=in_shell(option, path / "FILE"))
     if path.exists() and not force:
         raise UsageError("the output exists already", where=path, hint=f"--force to overwrite it, or another {option}")
     folder = real(path).parent
@@ -209,7 +208,7 @@ def check_suffix(path: str | Path, suffix: str, message: str, *, option: str = "
     """
     path = Path(path)
     if path.suffix.lower() != suffix:
-        hint = f"{option} {quote(str(path.with_suffix(suffix)))}" if path.name else None
+        hint = in_shell(option, path.with_suffix(suffix)) if path.name else None
         raise UsageError(message, where=path, found=path.suffix or "no suffix", allowed=[suffix], hint=hint)
     return path
 
@@ -265,7 +264,7 @@ def disk_error(path: Path, error: OSError) -> SslJetsError:
     """Turn an `OSError` on the output `path` into one message."""
     reason = os.strerror(error.errno) if error.errno else str(error)
     hints = {
-        errno.ENOENT: f"mkdir -p {quote(str(path.parent))}",
+        errno.ENOENT: in_shell("mkdir", "-p", path.parent),
         errno.ENOSPC: "free some space, or another --out",
         errno.EDQUOT: "free some of your quota, or another --out",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ FABRIC = ("NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 SRUN = ("SLURM_PROCID", "SLURM_LOCALID")
 """Variables of a step with several tasks, in addition to SLURM_STEP_NUM_TASKS."""
 _OF_PROCESS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "NODE_RANK")
+SAFE_PATH = "PYTHONSAFEPATH"
+"""Variable with which a new Python does not look for modules in the working folder."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,15 @@ def rank() -> int:
 
 
 def environment_alone() -> dict[str, str]:
-    """Return the environment variables for a single process, without launch variables."""
+    """Return the environment variables for a single process, without launch variables; it has the modules of this one.
+
+    By default Python looks for modules in the working folder first, where a `random.py` may be.
+    """
     others = ("SLURM_", "TORCHELASTIC_", "MASTER_")
-    return {
+    kept = {
         name: value for name, value in os.environ.items() if name not in _OF_PROCESS and not name.startswith(others)
     }
+    return kept | {SAFE_PATH: "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 def _of_srun(environment: Mapping[str, str], tasks: int) -> dict[str, str]:

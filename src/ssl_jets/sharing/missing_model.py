@@ -7,9 +7,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from shlex import quote
 
-from ssl_jets.errors import SslJetsError, nearest
+from ssl_jets.errors import SslJetsError, in_shell, nearest
 
 _MOST_FOLDERS = 1000
 """Folders of a folder in which models are looked for."""
@@ -25,7 +24,7 @@ def no_model(path: Path, has_model: Callable[[Path], bool], bundled: Collection[
     """
     what = "there is no trained model here"
     if (path / "checkpoints").is_dir():
-        hint = f"the command that began this run finishes it, with --out {quote(str(path))} --resume"
+        hint = f"the command that began this run finishes it, with {in_shell('--out', path)} --resume"
         return SslJetsError(what, where=path, found="a run that has not finished", hint=hint)
     names = [*dict.fromkeys(str(folder) for folder in _near(path) if has_model(folder))]
     if path.name == str(path) and not path.exists():

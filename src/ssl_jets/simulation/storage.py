@@ -12,7 +12,6 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import awkward as ak
@@ -20,7 +19,7 @@ import numpy as np
 import uproot
 
 from ssl_jets.data.write import COUNTER, TREE
-from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.errors import SslJetsError, UsageError, in_shell
 from ssl_jets.runtime.atomic import whole_file, write_text
 from ssl_jets.runtime.kept_folder import KeptFolder
 from ssl_jets.simulation.columns import EVENT_ID, LAYOUT, LISTS, VERTEX_LAYOUT, Table, counter_of
@@ -52,7 +51,7 @@ class PartFolder(KeptFolder):
         if request.exists() and request.read_text(encoding="utf-8") != text:
             if not force:
                 self.release()
-                hint = f"the same command as before, --force to begin anew, or rm -r {quote(str(self.path))}"
+                hint = f"the same command as before, --force to begin anew, or {in_shell('rm', '-r', self.path)}"
                 raise UsageError("there are parts of another simulation", where=self.path, hint=hint)
             self.clear()
         write_text(request, text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_jets.errors import SslJetsError
+from ssl_jets.runtime.launcher import SAFE_PATH
 from ssl_jets.runtime.signals import WATCHED, Interrupted, Watch
 from ssl_jets.simulation.parts import StoppedError, simulate_part
 from ssl_jets.simulation.request import Part, SimulationRequest
@@ -52,7 +54,8 @@ def _run_here(request: SimulationRequest, jobs: Sequence[Job], watch: Watch, rep
 def _run_in_pool(
     request: SimulationRequest, jobs: Sequence[Job], processes: int, watch: Watch, report: Callable[[int], None]
 ) -> None:
-    context = multiprocessing.get_context("spawn")
+    context, before = multiprocessing.get_context("spawn"), os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = "1"  # a worker begins with imports, before it has the path of this process
     stop, done = context.Event(), context.Value("q", 0)
     seen = 0
     with ProcessPoolExecutor(
@@ -74,6 +77,8 @@ def _run_in_pool(
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
+            if before is None:
+                del os.environ[SAFE_PATH]
 
 
 _worker: dict[str, Any] = {}

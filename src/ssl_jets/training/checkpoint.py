@@ -12,14 +12,14 @@ import os
 import shutil
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ssl_jets.errors import SslJetsError
+from ssl_jets.errors import SslJetsError, in_shell
 from ssl_jets.runtime.atomic import sync
 from ssl_jets.runtime.process_group import Ranks, lost_another
 from ssl_jets.runtime.reading import guarded
@@ -33,28 +33,40 @@ VISIBLE_WITHIN = 60.0
 def write(path: Path, state: Mapping[str, Any], keep: int = 1) -> None:
     """Write a checkpoint under a temporary name and rename it; keep the `keep` newest ones, the older ones numbered.
 
-    A kill at any moment leaves at least one complete checkpoint if there was one before.
+    A kill at any moment leaves at least one complete checkpoint if there was one before. While it is written, the disk
+    holds `keep` older ones.
 
     Raises:
         SslJetsError: the disk is full or fails. The older checkpoints stay.
     """
     fresh = path.with_name(f".{path.name}.tmp")
     try:
+        for file in checkpoints(path)[keep:]:  # of a run that kept more
+            file.unlink()
+        older = checkpoints(path)
         torch.save(dict(state), fresh.absolute())
         sync(fresh)
-        for number, file in reversed(list(enumerate(checkpoints(path), start=1))):
-            if number >= keep and file != path:
-                file.unlink()
-            elif number < keep:
+        for number, file in reversed(list(enumerate(older, start=1))):
+            if number < keep:
                 os.replace(file, path.with_name(f"{path.stem}-{number}{path.suffix}"))
+            elif file != path:
+                file.unlink()
         os.replace(fresh, path)
     except (OSError, RuntimeError) as error:
         fresh.unlink(missing_ok=True)
-        free = shutil.disk_usage(path.parent).free  # torch does not report a full disk
-        causes = [] if free < 1e6 else [str(error).partition("\n")[0]]
-        found = "; ".join([*causes, f"{free / 1e6:.0f} MB are left on the disk"])
-        hint = "free some space, then --resume"
-        raise SslJetsError("the checkpoint cannot be written", where=path, found=found, hint=hint) from None
+        raise _no_room(path, checkpoints(path), error) from None
+
+
+def _no_room(path: Path, older: Sequence[Path], error: Exception) -> SslJetsError:
+    """Return the error of a checkpoint that could not be written, with the room on the disk and the way to get more."""
+    free = shutil.disk_usage(path.parent).free  # torch does not report a full disk
+    room = [f"{free / 1e6:.0f} MB are left on the disk"]
+    room += [f"the checkpoint before has {file.stat().st_size / 1e6:.0f} MB" for file in older[:1]]
+    causes = [] if free < 1e6 else [str(error).partition("\n")[0]]
+    hint = "free some space, then --resume"
+    if older[1:]:
+        hint = f"free some space, such as with {in_shell('rm', *older[1:])}, then --resume from {older[0].name}"
+    return SslJetsError("the checkpoint cannot be written", where=path, found="; ".join([*causes, *room]), hint=hint)
 
 
 def read(path: Path) -> dict[str, Any]:

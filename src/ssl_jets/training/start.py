@@ -56,7 +56,7 @@ class Start(Ancestor):
         return joint | {"columns": columns, "last_columns": facts["columns"], "pretrained": self.history}
 
 
-def load_start(path: str, encoder: Encoder) -> tuple[Start, list[str]]:
+def load_start(path: str, encoder: Encoder) -> tuple[Start, list[str], list[str]]:
     """Load the weights of a trained model into an encoder, by name.
 
     Statistics of features stay those that the weights were trained with; features that are new to the model keep the
@@ -67,7 +67,7 @@ def load_start(path: str, encoder: Encoder) -> tuple[Start, list[str]]:
         encoder: the encoder, with the statistics of the training jets; changed in place.
 
     Returns:
-        The model, and the names of weights of the encoder that it lacks.
+        The model, the names of weights of the encoder that it lacks, and of its weights that the encoder lacks.
 
     Raises:
         SslJetsError: there is no model, or it cannot be read.
@@ -76,10 +76,11 @@ def load_start(path: str, encoder: Encoder) -> tuple[Start, list[str]]:
     model = load_model(path)
     start = Start.of(path, model)
     mean, std = encoder.features.mean.clone(), encoder.features.std.clone()
-    fresh = _load(encoder, model.encoder.state_dict(), model.encoder.cfg.model_dump())
+    weights = model.encoder.state_dict()
+    fresh = _load(encoder, weights, model.encoder.cfg.model_dump())
     new = _without_training(start.columns)
     encoder.features.mean[new], encoder.features.std[new] = mean[new], std[new]
-    return start, fresh
+    return start, fresh, [name for name in weights if name not in encoder.state_dict()]
 
 
 def fit_new_features(features: Features, batches: Iterable[Jets], trained: Collection[str]) -> None:

@@ -6,13 +6,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from shlex import quote
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ssl_jets.errors import UsageError, nearest
+from ssl_jets.errors import UsageError, in_shell, nearest
 from ssl_jets.zfile import hdf5, npz, parquet, root
 from ssl_jets.zfile.columns import Column, Rows
 
@@ -102,7 +101,7 @@ def check_names(path: Path, names: Iterable[str], *, rntuple: bool = False) -> N
         in_column = own is _HDF5 and any(name.startswith(f"{other}/") for other in columns)  # a group and a dataset
         if in_column or re.search(own.refused, name) or name.encode(errors="replace").decode() != name:
             able = (suffix for suffix, other in SUFFIXES.items() if not re.search(other.refused, name))
-            hint = next((f"--out {quote(str(path.with_suffix(suffix)))}" for suffix in able), "rename the column")
+            hint = next((in_shell("--out", path.with_suffix(suffix)) for suffix in able), "rename the column")
             raise UsageError(f"{own.name} cannot keep a column of this name", where=path, found=repr(name), hint=hint)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ class IndexReading:
 
     def _batches(self, columns: Sequence[Column], start: int, stop: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
         names = [column.name for column in columns]
-        for (path, crc32), first, last in zip(self.parts, self._edges, self._edges[1:], strict=False):
+        for (path, crc32), (first, last) in zip(self.parts, pairwise(self._edges), strict=True):
             low, high = max(start, first), min(stop, last)
             if low < high:
                 for rows in self._read_part(path, crc32, names, low - first, high - first):

@@ -15,6 +15,8 @@ import uproot
 
 from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.events import gather
+from ssl_jets.data.events.gather import JetsOfEvents
+from ssl_jets.data.events.nested import Nested
 from ssl_jets.data.files import EntryRange, JetFile, open_files, whole
 from ssl_jets.data.loading.stream import TrainStream, ordered
 from ssl_jets.data.request import Request
@@ -317,3 +319,9 @@ def test_a_part_of_a_file_without_jets_is_empty(tmp_path: Path) -> None:
     file = open_one(write_events(tmp_path / "few.root", nano_branches(events)))
     assert file.entries == sum(len(event.jets["FatJet"]) for event in events)
     assert {key[1] for key in keys(list(ordered([file], [EntryRange(0, 0, file.entries)])))} <= {3, 4, 5}
+
+
+def test_a_file_may_have_more_jets_than_int32_holds() -> None:
+    events = JetsOfEvents.count(Nested(), np.array([2**31, 5]))
+    assert events.jets(1, 2) == (2**31, 2**31 + 5)
+    assert events.entries(2**31 + 1, 2**31 + 2) == (1, 2)

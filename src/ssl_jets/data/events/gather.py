@@ -29,7 +29,7 @@ class JetsOfEvents:
 
     Attributes:
         layout: collection of jets and branches of their particles, or the clustering.
-        first: int32 `[entry + 1]`, number of the first jet of each event, and of all jets.
+        first: `[entry + 1]`, number of the first jet of each event, and of all jets; int32 if it holds them, or int64.
     """
 
     layout: CollectionLayout | Clustering | Nested
@@ -38,12 +38,12 @@ class JetsOfEvents:
     @classmethod
     def count(cls, layout: CollectionLayout | Nested, jets: Array) -> JetsOfEvents:
         """Build the numbering from the jets of each event, `[entry]`: 2, 0, 3 -> first 0, 2, 2, 5."""
-        return cls(layout, np.concatenate([[0], np.cumsum(jets)]).astype(np.int32))
+        return cls(layout, _smallest(np.concatenate([[0], np.cumsum(jets, dtype=np.int64)])))
 
     @classmethod
     def of_clustering(cls, cluster: Clustering, events: int) -> JetsOfEvents:
         """Build the numbering of clustered jets, as many in each event."""
-        return cls(cluster, (np.arange(events + 1) * cluster.jets).astype(np.int32))
+        return cls(cluster, _smallest(np.arange(events + 1) * cluster.jets))
 
     def entries(self, start: int, stop: int) -> tuple[int, int]:
         """Return the range of events that have the jets `start` to `stop`."""
@@ -54,6 +54,11 @@ class JetsOfEvents:
     def jets(self, start: int, stop: int) -> tuple[int, int]:
         """Return the range of jets of the events `start` to `stop`."""
         return int(self.first[start]), int(self.first[stop])
+
+
+def _smallest(first: Array) -> Array:
+    """Return rising integers as int32 if it holds them: files of many events are open together."""
+    return first.astype(np.int32) if first[-1] <= np.iinfo(np.int32).max else first
 
 
 def with_same_collection(layout: CollectionLayout, read: Read, entries: int) -> CollectionLayout:

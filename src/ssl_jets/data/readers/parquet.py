@@ -39,8 +39,9 @@ class Columns:
         leaves = [leaf for field in file.schema_arrow for leaf in _leaves((field.name,), field.type)]
         self._types = {".".join(fields): dtype for fields, dtype in leaves}
         self._fields = {".".join(fields): fields for fields, _ in leaves}
-        first = accumulate((_stored_columns(dtype) for _, dtype in leaves), initial=0)
-        self._indices = {".".join(fields): index for (fields, _), index in zip(leaves, first, strict=False)}
+        stored = [_stored_columns(dtype) for _, dtype in leaves]
+        first = [end - own for end, own in zip(accumulate(stored), stored, strict=True)]
+        self._indices = {".".join(fields): index for (fields, _), index in zip(leaves, first, strict=True)}
         self.branches = tuple(self._types)
         self.entries = int(file.metadata.num_rows)
         groups = range(file.metadata.num_row_groups)
