@@ -7,6 +7,7 @@ command line prints it without a traceback and exits with `exit_code`; Python us
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -96,9 +97,12 @@ class DataError(SslJetsError):
     def suggest_skipping(self) -> None:
         """Add to the hint how to leave out what cannot be read."""
         if self.skipped_by is not None:
-            skip = f"--set data.{self.skipped_by}=skip leaves out what cannot be read and counts it"
-            self.hint = f"{self.hint}, or {skip}" if self.hint else skip
-            self.args = (self._own_message(),)
+            self.suggest(f"--set data.{self.skipped_by}=skip leaves out what cannot be read and counts it", ", or ")
+
+    def suggest(self, more: str, joint: str = "; ") -> None:
+        """Add to the hint."""
+        self.hint = f"{self.hint}{joint}{more}" if self.hint else more
+        self.args = (self._own_message(),)
 
 
 def check_count(value: int, where: str) -> int:
@@ -112,6 +116,18 @@ def check_count(value: int, where: str) -> int:
     return value
 
 
+def check_name(value: object) -> str | os.PathLike[str]:
+    """Return the name of a file or a model, if it is one.
+
+    Raises:
+        UsageError: an object in memory, such as `Jets` or a `Model`.
+    """
+    if not isinstance(value, str | os.PathLike):
+        hint = "model.embed(jets) and model.predict(jets) of model = ssl_jets.load_model(RUN) take jets in memory"
+        raise UsageError("a file or a model is given by its name", found=type(value).__name__, hint=hint)
+    return value
+
+
 def _bounded(value: object) -> str:
     """Return the text of a value; of one that is very long the first characters and its length."""
     text = str(value)
@@ -121,7 +137,19 @@ def _bounded(value: object) -> str:
 def _with_keywords(text: str) -> str:
     """Change `--force to replace it` to `--force (force=True) to replace it`, and `--set` likewise."""
     text = re.sub(r"--(force|resume)\b", r"--\1 (\1=True)", text)
-    return re.sub(r"--set (\w+)\.(\w+)=(\S+?)(?=[,;]?(?:\s|$))", r'--set \1.\2=\3 (settings={"\1.\2": \3})', text)
+    found = r"--set (\w+\.\w+)=(\S+?)(?=[,;]?(?:\s|$))"
+    return re.sub(found, lambda one: f'{one[0]} (settings={{"{one[1]}": {_in_python(one[2])}}})', text)
+
+
+def _in_python(value: str) -> str:
+    """Return a value of `--set` as Python: `skip` as `"skip"`, `true` as `True`, `[a,b]` as `["a", "b"]`."""
+    if value[:1] == "[" and value[-1:] == "]":
+        return f"[{', '.join(_in_python(entry.strip()) for entry in value[1:-1].split(',') if entry)}]"
+    try:
+        float(value)
+    except ValueError:
+        return {"true": "True", "false": "False", "null": "None", "...": value}.get(value, f'"{value}"')
+    return value
 
 
 def nearest(name: str, names: Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from typer.main import get_command
 
 import ssl_jets
 from ssl_jets import api
+from ssl_jets.api.arguments import names_of
 from ssl_jets.cli.app import app
 from ssl_jets.errors import UsageError
+from ssl_jets.jets import Jets
 
 NAMES_IN_PYTHON = {"set_": "settings"}
 ONLY_ON_THE_COMMAND_LINE = {
@@ -86,6 +89,37 @@ def test_one_name_is_as_good_as_several_and_settings_have_dotted_keys(
         assert run == folder == tmp_path / "run"
         assert (settings.data.sources, settings.train.steps, settings.train.lr) == (("a.root",), 3, 5e-4)
         assert settings.model.size == "tiny"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda jets: ssl_jets.pretrain("mae", data=jets),
+        lambda jets: ssl_jets.embed("run", data=jets, out="z.npz"),
+        lambda jets: ssl_jets.embed("run", data=[jets], out="z.npz"),
+        lambda model: ssl_jets.embed(model, data="a.root", out="z.npz"),
+        lambda model: ssl_jets.predict(model, data="a.root", out="z.npz"),
+        lambda model: ssl_jets.finetune(model, data="a.root"),
+        lambda model: ssl_jets.evaluate(model, data="a.root"),
+        lambda model: ssl_jets.export(model, out="model.onnx"),
+        lambda z: ssl_jets.evaluate(z=z),
+        lambda model: ssl_jets.load_model(model),
+    ],
+)
+@pytest.mark.parametrize("memory", [Jets.of([[[9.0, 0.1, 0.2]]], ("pt", "deta", "dphi")), object()])
+def test_an_object_in_memory_is_no_name_of_a_file_or_model(
+    call: Callable[[Any], Any], memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="is given by its name") as caught:
+        call(memory)
+    assert caught.value.found == type(memory).__name__
+    assert "model.embed(jets)" in str(caught.value)
+
+
+def test_names_come_from_any_iterable(tmp_path: Path) -> None:
+    (tmp_path / "a.root").touch()
+    assert names_of(tmp_path.glob("*.root")) == (str(tmp_path / "a.root"),)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -222,6 +222,8 @@ def test_a_column_that_a_file_lacks_is_refused_with_the_nearest(
         embed(model, sources, tmp_path / "z.root", keep=["jet_ptt"])
     with pytest.raises(UsageError, match="label"):
         embed(model, sources, tmp_path / "z.root", keep=["label_QCD"])
+    with pytest.raises(UsageError, match=r"jets: \{input_label: \{branch: label\}\}"):
+        embed(model, sources, tmp_path / "z.root", keep=["label"])
     assert list(tmp_path.iterdir()) == []
 
 

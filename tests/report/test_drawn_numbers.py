@@ -345,7 +345,7 @@ def test_bias_and_resolution_are_drawn_and_printed_each_as_itself(shown: SimpleN
     figure = physics_figures.regression(shown.evaluation.regression)
     assert figure is not None
     panel, response = figure.axes[1], curves["responses"][0]
-    assert panel.get_xlabel() == axis_label("jet_pt")
+    assert (panel.get_xlabel(), panel.get_ylabel()) == (axis_label("jet_pt"), "regressed - true [GeV]")
     rows = [row for row in shown.drawn["regression"] if row["against"] == "jet_pt"]
     ends = bars_of(panel)
     for key in ("bias", "resolution"):

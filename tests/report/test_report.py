@@ -19,6 +19,7 @@ from ssl_jets.evaluation.result_base import plain
 from ssl_jets.protocols.domain_result import DomainResult
 from ssl_jets.report import album, write_evaluation_report, write_result_report, write_run_report
 from ssl_jets.report.figures.evaluation import MAP_PANELS, mapped_classes
+from ssl_jets.report.page import picture
 from support.report_folders import write_domain, write_evaluation, write_run
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -110,6 +111,12 @@ def test_every_figure_is_embedded_and_lies_in_the_folder(run: Path, run_page: Pa
     names |= {"training", "collapse"}
     assert {file.stem for file in files} == names
     assert len(files) == 3 * len(names)
+
+
+def test_only_a_figure_too_wide_to_be_scaled_scrolls_on_a_phone_and_says_so() -> None:
+    narrow, wide = (picture(b"png", width, "alt", "caption", {}) for width in (515, 700))
+    assert [text in narrow for text in ("scroll", "swipe")] == [False, False]
+    assert [text in wide for text in ("scroll", "swipe")] == [True, True]
 
 
 def test_figures_are_not_blank(run: Path, run_page: Page) -> None:

@@ -70,4 +70,7 @@ def test_an_error_names_the_keyword_in_python_and_the_option_on_the_command_line
     assert "=True" not in error.message
     setting = UsageError("no", hint="--set train.lr=0.1")
     assert '--set train.lr=0.1 (settings={"train.lr": 0.1})' in str(setting)
+    for value, in_python in (("skip", '"skip"'), ("true", "True"), ("[Hbb,W]", '["Hbb", "W"]'), ("[]", "[]")):
+        hint = f"--set data.some={value}, or another"
+        assert str(UsageError("no", hint=hint)).endswith(f'(settings={{"data.some": {in_python}}}), or another')
     assert re.fullmatch(r"no\n  try:     --set train.lr=0.1", setting.message)

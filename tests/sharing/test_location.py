@@ -178,7 +178,10 @@ def test_a_bundled_model_is_found_by_its_name(
     assert location.bundled_models() == {"model": folder}
     assert location.shown_name(locate("model")) == "model"
     assert load_model("model").sha256 == digest
-    assert "model: model, which comes with ssl-jets" in capsys.readouterr().err
+    assert (
+        "model: model, which comes with ssl-jets: for anti-kt jets, R = 0.8, 500 < pt < 1000 GeV"
+        in capsys.readouterr().err
+    )
     assert share("model", "hf:me/jets").folder == folder
     assert _folder_for(["model"], None) == Path("runs/evaluation")  # nothing is written into the package
     assert _name_of(["model"]) == "model"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ssl_jets.config import TrainSettings
 from ssl_jets.data.loading.in_memory import MemoryStream
 from ssl_jets.diagnostics.monitor import Monitor
-from ssl_jets.errors import SslJetsError
+from ssl_jets.errors import DataError, SslJetsError
 from ssl_jets.jets import Jets
 from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.supervised import Supervised
@@ -301,6 +301,35 @@ def test_a_full_disk_is_one_error_and_the_last_checkpoint_stays(batch: Jets, tmp
     assert str(caught.value.hint).endswith("last-1.ckpt, then --resume from last.ckpt")
     assert checkpoint.read_bytes() == before
     assert sorted(path.name for path in checkpoint.parent.iterdir()) == ["last-1.ckpt", "last.ckpt"]
+
+
+class LostAt(InOrder):
+    """A stream whose file is gone at a batch."""
+
+    def __init__(self, jets: Jets, size: int, lost: int) -> None:
+        super().__init__(jets, size)
+        self.left = lost
+
+    def __next__(self) -> Jets:
+        self.left -= 1
+        if self.left < 0:
+            raise DataError("the file cannot be read", where="a.root", hint="copy it again")
+        return super().__next__()
+
+
+RESUME = "; --resume goes on from step 2 once the files are as they were"
+
+
+@pytest.mark.parametrize(("minutes", "resume"), [(0, RESUME), (10, "")])
+def test_a_file_that_is_lost_names_the_step_from_which_the_run_goes_on(
+    batch: Jets, tmp_path: Path, minutes: int, resume: str
+) -> None:
+    settings = settings_of(steps=4, checkpoint_minutes=minutes)
+    with pytest.raises(DataError) as caught:
+        run_fit(supervised(batch), LostAt(batch, 8, 2), tmp_path, settings)
+    assert caught.value.message.splitlines()[-1] == f"  try:     copy it again{resume}"
+    result, _ = run_fit(supervised(batch), InOrder(batch, 8), tmp_path, settings, resume=True)
+    assert result.steps == 4
 
 
 def test_a_checkpoint_of_another_length_is_refused(batch: Jets, tmp_path: Path) -> None:

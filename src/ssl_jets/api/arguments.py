@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_jets.errors import UsageError, nearest
+from ssl_jets.errors import UsageError, check_name, nearest
 from ssl_jets.setting_tree import expand, merge
 
 Names = str | Path | Sequence[str | Path]
@@ -18,11 +19,16 @@ SettingTree = Mapping[str, Any]
 def names_of(value: Names) -> tuple[str, ...]:
     """Return one or several names as a tuple of text.
 
+    Raises:
+        UsageError: an object in memory, such as `Jets` or a `Model`, in the place of a name.
+
     Example:
         >>> names_of("a.root"), names_of([Path("a.root"), "b.root"]), names_of([])
         (('a.root',), ('a.root', 'b.root'), ())
     """
-    return (str(value),) if isinstance(value, str | Path) else tuple(map(str, value))
+    if isinstance(value, str | os.PathLike) or not isinstance(value, Iterable):
+        value = (value,)
+    return tuple(str(check_name(name)) for name in value)
 
 
 def tree_of(

@@ -157,7 +157,8 @@ def check_kept(files: Sequence[JetFile], request: Request, kept: Sequence[str], 
             hint = "the label is always written, as the column `label`; the metadata has the names of its values"
             raise UsageError("a label column is not kept by itself", where="--keep", found=name, hint=hint)
         if name in written:
-            raise UsageError("the output has a column of that name of its own", where="--keep", found=name)
+            hint = f"`jets: {{input_{name}: {{branch: {name}}}}}` in a schema gives it another name"
+            raise UsageError("the output has a column of that name of its own", where="--keep", found=name, hint=hint)
     check_request(files, request)
 
 

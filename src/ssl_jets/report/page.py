@@ -29,7 +29,7 @@ def page(title: str, subtitle: str, body: Iterable[str], footer: str) -> str:
             f"<style>\n{css}</style>",
             "</head>",
             "<body>",
-            f'<header><h1>{escape(title)}</h1><p class="soft">{escape(subtitle)}</p></header>',
+            f'<header><h1>{escape(title)}</h1><p class="soft">{_unbroken(escape(subtitle))}</p></header>',
             contents,
             text,
             f"<footer>{escape(footer)}</footer>",
@@ -37,6 +37,11 @@ def page(title: str, subtitle: str, body: Iterable[str], footer: str) -> str:
             "</html>\n",
         ]
     )
+
+
+def _unbroken(text: str) -> str:
+    """Keep dates on one line."""
+    return re.sub(r"\d{4}-\d\d-\d\d", r'<span class="whole">\g<0></span>', text)
 
 
 def _text(text: str) -> str:
@@ -89,7 +94,7 @@ def tiles(entries: Iterable[tuple[str, str, str]]) -> str:
 
 
 _PHONE = 520
-"""Widest figure in pixels of CSS that a phone shows without scrolling much."""
+"""Widest figure in pixels of CSS that is readable when scaled to the screen of a phone."""
 
 _SIGN = '<p class="sign" aria-hidden="true">↔ swipe the figure sideways</p>'
 """Shown below a figure that is wider than the screen of a phone."""
@@ -101,9 +106,9 @@ def picture(png: bytes, width: int, alt: str, caption: str, downloads: Mapping[s
         f'<a download="{escape(name)}" href="{_inline(kind, data)}">{escape(name.rpartition(".")[2].upper())}</a>'
         for name, (kind, data) in downloads.items()
     )
+    box, sign = ('<div class="scroll">', _SIGN) if width > _PHONE else ("<div>", "")
     return (
-        f'<figure><div class="scroll"><img width="{width}" alt="{escape(alt)}" src="{_inline("image/png", png)}"></div>'
-        f"{_SIGN if width > _PHONE else ''}"
+        f'<figure>{box}<img width="{width}" alt="{escape(alt)}" src="{_inline("image/png", png)}"></div>{sign}'
         f'<figcaption>{escape(caption)} <span class="saves">{links}</span></figcaption></figure>'
     )
 

@@ -8,6 +8,9 @@ from pathlib import Path
 DEFAULT_MODEL = "small-ssl"
 """Name of the bundled model that `embed` uses if no other is named."""
 
+BUNDLED_FOR = "for anti-kt jets, R = 0.8, 500 < pt < 1000 GeV"
+"""Jets that all bundled models were trained on."""
+
 
 def package_folder(name: str, in_checkout: str) -> Path:
     """Return a folder of data files; it need not exist.

@@ -22,10 +22,10 @@ from typing import IO, Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.errors import SslJetsError, UsageError, check_name
 from ssl_jets.runtime.atomic import WorkFolder
 from ssl_jets.runtime.console import log
-from ssl_jets.runtime.package_files import package_folder
+from ssl_jets.runtime.package_files import BUNDLED_FOR, package_folder
 from ssl_jets.runtime.reading import guarded, json_object, read_text, sha256_of
 from ssl_jets.sharing.missing_model import no_model
 
@@ -58,14 +58,14 @@ def locate(name: str | Path) -> Path:
         name: folder, name of a bundled model, URL with `#sha256=`, or `hf:owner/name@revision`.
 
     Raises:
-        UsageError: a URL without a hash, a malformed name, or the hub without its package.
+        UsageError: a URL without a hash, a malformed name, no name, or the hub without its package.
         SslJetsError: the model is not there, cannot be read, or has another hash.
 
     Example:
         >>> locate("runs/mae").as_posix()
         'runs/mae'
     """
-    text = str(name)
+    text = str(check_name(name))
     if text.startswith("hf:"):
         return _from_hub(text)
     if re.match("https?://", text):
@@ -75,7 +75,7 @@ def locate(name: str | Path) -> Path:
     if Path(name).exists():
         log(f"model: {text}, the folder of this name, and not the model that comes with ssl-jets")
         return Path(name)
-    log(f"model: {text}, which comes with ssl-jets")
+    log(f"model: {text}, which comes with ssl-jets: {BUNDLED_FOR}")
     return bundled_models()[text]
 
 

@@ -7,8 +7,8 @@ the signal that ends a batch job. A step, a validation and a checkpoint are in `
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import torch
@@ -18,6 +18,7 @@ from lightning_fabric import Fabric
 from ssl_jets.config import TrainSettings
 from ssl_jets.data.loading.base import Stream
 from ssl_jets.diagnostics.monitor import Monitor
+from ssl_jets.errors import DataError
 from ssl_jets.methods._method import Method
 from ssl_jets.runtime.console import Bar
 from ssl_jets.runtime.signals import Interrupted, watched
@@ -73,7 +74,8 @@ def fit(
     started = time.monotonic() - state.seconds
     saved = snapped = time.monotonic()
     state.throughput.reset(state.jets)
-    with watched() as watch, Bar(title, state.steps, "steps", shown=run.writes) as bar, closing(run.loggers):
+    bar = Bar(title, state.steps, "steps", shown=run.writes)
+    with watched() as watch, bar, closing(run.loggers), _suggesting_resume(state):
         watch.at_once = False
         while state.step < state.steps:
             parts = state.take_step()
@@ -109,6 +111,17 @@ def fit(
         )
         run.log_message("note: the held-out jets chose these weights; jets of other files test them without bias")
     return replace(state.result(), best_step=best)
+
+
+@contextmanager
+def _suggesting_resume(state: TrainingState) -> Iterator[None]:
+    """Add the step of the last checkpoint to the error of a file that has become unreadable."""
+    try:
+        yield
+    except DataError as error:
+        if state.saved:
+            error.suggest(f"--resume goes on from step {state.saved} once the files are as they were")
+        raise
 
 
 def _log_step(state: TrainingState, parts: dict[str, float], bar: Bar) -> None:

@@ -90,7 +90,7 @@ class TrainingState:
         self.placement = Placement(method, lambda module: make_optimizer(module, settings), fabric, settings.strategy)
         self.placement.trained.train()  # a loaded encoder is in evaluation mode
         self.wrapped, self.optimizer = self.placement.wrapped, self.placement.optimizer
-        self.step, self.jets = 0, 0
+        self.step, self.jets, self.saved = 0, 0, 0
         self.seconds, self.lr = 0.0, 0.0
         self.collapses = 0  # validations in a row, up to the last one, that found a collapse
         self.idle = False  # there was a warning about a step without loss and gradient
@@ -161,6 +161,7 @@ class TrainingState:
                 "best": self.best.state_dict(),
             }
             checkpoint.write(path, state, self.settings.keep_checkpoints)
+        self.saved = self.step
         self.fabric.barrier()
 
     def _log_skipped(self, skipped: Counter[str]) -> None:
@@ -176,6 +177,7 @@ class TrainingState:
         checkpoint.require_same(self.run.checkpoint, self.ranks)
         self.load(self.run.checkpoint)
         self.run.drop_metrics_after(self.step)
+        self.saved = self.step
         self.run.log_message(f"resumed at step {self.step} of {self.steps}")
 
     def load(self, path: Path) -> None:

@@ -161,9 +161,24 @@ def test_labels_of_ones_own_replace_the_index_of_a_known_format(tmp_path: Path) 
     assert extended.labels == {"QCD": "jet_label >= 161", "other": "jet_label < 161"}
 
 
+def test_a_schema_that_changes_other_keys_reads_unlabelled_files_as_the_format_it_extends(
+    write_jetclass: Write, tmp_path: Path
+) -> None:
+    path = write_jetclass(label=None)
+    more = schema(tmp_path, "extends: jetclass\njets: {mass: {branch: jet_sdmass}}")
+    (opened,) = open_files([Source(str(path))], schema=more)
+    assert (opened.label_names, opened.schema.name) == ((), "mine")
+    with pytest.raises(DataError, match="lacks the branch gone"):
+        open_files([Source(str(path))], schema=schema(tmp_path, "extends: jetclass\njets: {mass: {branch: gone}}"))
+    labels = "extends: jetclass\nlabels: {QCD: label_QCD, top: label_Tbl}"
+    with pytest.raises(DataError, match="lacks the branch label_QCD, label_Tbl"):
+        open_files([Source(str(path))], schema=schema(tmp_path, labels))
+
+
 def test_columns_that_look_like_labels_are_named_where_there_are_none(write_jetclass: Write) -> None:
-    path = write_jetclass(label=None, edit=lambda branches: branches.update(flavour=np.arange(50, dtype=np.int32)))
-    hint = r"flavour may be labels: `label_index: \{branch: flavour, names: \[\.\.\.\]\}`"
+    numbers = {name: np.arange(50, dtype=np.int32) for name in ("aux_truth_match", "flavour")}
+    path = write_jetclass(label=None, edit=lambda branches: branches.update(numbers))
+    hint = r"flavour, aux_truth_match may be labels: `label_index: \{branch: flavour, names: \[\.\.\.\]\}`"
     assert re.search(hint, files_as_text(inspect_files([str(path)], {})))
     with pytest.raises(DataError, match=hint):
         pretrain(resolve_pretrain("supervised", {"data": {"sources": [str(path)]}}), path.parent / "run")

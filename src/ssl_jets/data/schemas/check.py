@@ -21,13 +21,17 @@ from ssl_jets.jets import COLUMNS
 _TYPES = {0: ("float", "int"), 1: ("std::vector<float>", "float[]")}
 """Types of a branch with one number per jet, and with a list."""
 
-_LIKE_LABELS = re.compile(r"label|class|flavou?r|truth|target|signal|^is_?[A-Za-z]|^pid$|^y$", re.IGNORECASE)
-"""Names of jet columns that may hold labels."""
+_LIKE_LABELS = tuple(
+    re.compile(name, re.IGNORECASE)
+    for name in ("label|class|flavou?r|target|^y$", "signal|^is_?[A-Za-z]|^pid$", "truth")
+)
+"""Names of jet columns that may hold labels, the likeliest first."""
 
 
 def like_labels(columns: Iterable[str]) -> str | None:
     """Return a hint that names the jet columns of unlabelled files that look like labels; None where none does."""
-    names = [name for name in dict.fromkeys(columns) if _LIKE_LABELS.search(name)]
+    columns = [*columns]
+    names = [*dict.fromkeys(name for pattern in _LIKE_LABELS for name in columns if pattern.search(name))]
     if not names:
         return None
     key = f"`label_index: {{branch: {names[0]}, names: [...]}}`"

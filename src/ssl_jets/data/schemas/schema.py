@@ -114,9 +114,9 @@ class Schema(Settings):
     label_index: LabelIndex | None = None
     """The label as one number or one string, instead of `labels`."""
     optional_labels: bool = True
-    """A file that lacks all branches of labels is unlabelled. In a schema of yours: false, an error."""
+    """A file that lacks all branches of labels is unlabelled. In a schema of yours with labels: false, an error."""
     optional_jets: bool = True
-    """A file that lacks branches of `jets` lacks these columns. In a schema of yours: false, an error."""
+    """A file that lacks branches of `jets` lacks these columns. In a schema of yours with `jets`: false, an error."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Schema:
@@ -239,8 +239,12 @@ def load_schema(path: str | Path) -> Schema:
             allowed=nearest(str(path), known),
             hint="--schema takes one of these names, or a YAML file",
         )
-    own = {"name": path.stem, "title": path.name, "optional_labels": False, "optional_jets": False}
-    tree = {**own, **read_config(path)}
+    tree = read_config(path)
+    own: dict[str, Any] = {"name": path.stem, "title": path.name}
+    for option, keys in (("optional_labels", {"labels", "label_index"}), ("optional_jets", {"jets"})):
+        if keys & {*tree} or not tree.get("extends"):  # those of a known format stay optional
+            own[option] = False
+    tree = {**own, **tree}
     if isinstance(tree.get("particles"), dict):
         tree["particles"] = {
             name: {"required": True, **column} if isinstance(column, dict) else column

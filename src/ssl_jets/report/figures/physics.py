@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -121,7 +122,8 @@ def _response(axes: Axes, response: Response, target: RegressionMetrics) -> None
         bars(line, response.edges[:-1], response.edges[1:], along="x")
     axes.axhline(0, color=GREY, linewidth=1)
     axes.axhline(target.spread, color=GREY, linestyle=":", linewidth=1.2)
-    axes.set(xlabel=axis_label(response.against), ylabel=f"{axis_label(target.target)}: regressed - true")
+    unit = re.search(r" \[.*\]$", axis_label(target.target))
+    axes.set(xlabel=axis_label(response.against), ylabel=f"regressed - true{unit[0] if unit else ''}")
 
 
 def _bounds(estimates: Sequence[Estimate]) -> Array:

@@ -47,9 +47,9 @@ def label_sections(result: LabelCurves, album: Album) -> list[str]:
     settings = result.settings
     rows = [
         (
+            point.curve,
             f"{100 * point.share:g} %",
             f"{point.labels:,}",
-            point.curve,
             f"{page.number(point.accuracy)} ± {page.number(point.accuracy_std)}",
             f"{page.number(point.auc)} ± {page.number(point.auc_std)}",
             _seconds(point),
@@ -64,7 +64,7 @@ def label_sections(result: LabelCurves, album: Album) -> list[str]:
         *note_lines(result.notes, result.leaked),
         page.heading("Accuracy against the number of labels"),
         *album.add("label_curves", lambda: label_curves(result), result.points, **values),
-        page.table(("share", "labels", "curve", "accuracy", "macro AUC", "seconds a training"), rows),
+        page.table(("curve", "share", "labels", "accuracy", "macro AUC", "seconds a training"), rows),
         page.heading("Provenance"),
         *provenance(result, ("models", "files", "settings", "data", "classes")),
     ]
