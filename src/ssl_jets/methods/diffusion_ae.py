@@ -90,12 +90,9 @@ class DiffusionAutoencoder(Method):
             "prior_loss": self._prior_error(jets, project_to_sphere(z.detach()), t).mean(),
         }
         parts |= target_loss(self.targets_out, decoded, jets, self.encoder.features)
-        weights = {
-            "kind_loss": self.cfg.kind_weight,
-            "count_loss": self.cfg.count_weight,
-            "observables_loss": self.cfg.observables_weight,
-        }
-        loss = torch.stack([weights.get(name, 1.0) * part for name, part in parts.items()]).sum()
+        weights = [1.0, self.cfg.kind_weight, self.cfg.count_weight, self.cfg.observables_weight]
+        weights += [1.0] * (len(parts) - len(weights))
+        loss = torch.stack([weight * part for weight, part in zip(weights, parts.values(), strict=True)]).sum()
         return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
 
     def fit_statistics(self, batches: Iterable[Jets]) -> None:
