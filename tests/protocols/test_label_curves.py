@@ -82,7 +82,7 @@ def test_baselines_are_fitted_again_on_other_inputs_and_networks_are_not(
 
     tracks = ("pt", "deta", "d0")
     for columns, number in ((("pt", "deta"), 63), (tracks, 63), (tracks, 93)):
-        monkeypatch.setattr(labels, "INPUTS", number)
+        monkeypatch.setattr(labels, "OBSERVABLES", number)
         cache = ResultCache(tmp_path, {}, 4, lambda line: None)
         trainings: Any = Trainings(evaluation=SimpleNamespace(columns=columns))
         _points(curves, LabelSettings(shares=(0.1,), seeds=2), trainings, cache)

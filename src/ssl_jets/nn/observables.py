@@ -6,6 +6,9 @@ With w_i = pt_i / sum pt and r_i e^(i phi_i) the direction of particle i from th
     ln |sum w r^k e^(i q phi)| / k         for (k, q) of `MOMENTS`: width, elongation, number of prongs
     sqrt(n_c), sum over c of w             for each signed kind c
     mean of x, x^2, and w-weighted         for x of log_pt, dr, d0_size, dz_size, standardized
+    sqrt(sum of w_i w_j)                   over the pairs i != j in each bin of dR(i, j), and in each of
+                                           sqrt(pt_i pt_j) dR(i, j): energy-energy correlators (arXiv:1305.0007)
+    sqrt(n_d), sqrt(sum over d of w)       of the tracks d with |d0 / d0err| above each of `DISPLACED`
 
 They are invariant under permutations of the particles and under rotations about the jet axis and reflections (m only
 approximately, since (deta, dphi) are not exactly angles). Statistics and error leave out observables that need a
@@ -14,20 +17,31 @@ column which the batch lacks or `train.hide_features` hides.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from ssl_jets.jets import Jets
+from ssl_jets.nn.attention.pair_bias import pairs_of
 from ssl_jets.nn.features import FEATURES, SIGNED_KINDS, TRACK_TARGETS, Features
 
 MOMENTS = ((1, 0), (2, 0), (2, 2), (3, 1), (3, 3), (4, 0), (4, 2), (4, 4))
 """Powers k of the distance and q of the phase."""
 AVERAGED = tuple(index for index, f in enumerate(FEATURES) if f.name in ("log_pt", "dr", "d0_size", "dz_size"))
 """Indices of the particle features that are averaged."""
-OBSERVABLES = 3 + len(MOMENTS) + 2 * SIGNED_KINDS + 4 * len(AVERAGED)
+RADII = (0.02, 0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8)
+"""Edges of the bins of the distance of a pair."""
+MASSES = (1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0)
+"""Edges of the bins of the mass of a pair [GeV]."""
+DISPLACED = (2.0, 5.0, 10.0)
+"""Significances of the transverse impact parameter above which tracks are counted."""
+CORRELATORS = len(RADII) + 1 + len(MASSES) + 1
+"""Number of bins of pairs."""
+OBSERVABLES = 3 + len(MOMENTS) + 2 * SIGNED_KINDS + 4 * len(AVERAGED) + CORRELATORS + 2 * len(DISPLACED)
 """Number of observables."""
+PAIRS = 2**18
+"""Pairs of particles held at one time: fastest if they fit into the cache of a core."""
 PT = 1
 """Index of ln sum pt among them."""
 
@@ -46,6 +60,7 @@ class JetObservables(nn.Module):
         self.register_buffer("mean", torch.zeros(OBSERVABLES))
         self.register_buffer("std", torch.ones(OBSERVABLES))
         self.from_z = nn.Linear(dim, OBSERVABLES)
+        self.register_load_state_dict_pre_hook(_pad)
 
     def fit_statistics(self, batches: Iterable[Jets], features: Features) -> None:
         """Fit mean and standard deviation on `batches` of training jets; the others have std 0."""
@@ -71,6 +86,13 @@ class JetObservables(nn.Module):
         return nn.functional.smooth_l1_loss(self.from_z(z).float()[:, used], truth, reduction="none").mean(1)
 
 
+def _pad(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Fill up the state of an earlier version, which had fewer observables, in place: a std of 0 leaves one out."""
+    for name, now in module.state_dict().items():
+        if len(old := state.get(prefix + name, now)) < OBSERVABLES:
+            state[prefix + name] = torch.cat([old, now.new_zeros(OBSERVABLES - len(old), *now.shape[1:])])
+
+
 def known(jets: Jets) -> Tensor:
     """Return whether the jets have the columns of each observable, bool `[OBSERVABLES]`.
 
@@ -82,7 +104,9 @@ def known(jets: Jets) -> Tensor:
         set(FEATURES[index].needs) | ({"charge"} if index in TRACK_TARGETS else set()) <= columns for index in AVERAGED
     ]
     of_momenta = [True] * (3 + len(MOMENTS))
-    return torch.tensor(of_momenta + [kinds] * 2 * SIGNED_KINDS + averaged * 4, device=jets.particles.device)
+    of_kinds, of_pairs = [kinds] * 2 * SIGNED_KINDS, [True] * CORRELATORS
+    of_tracks = [{"d0", "d0err", "charge"} <= columns] * 2 * len(DISPLACED)
+    return torch.tensor(of_momenta + of_kinds + averaged * 4 + of_pairs + of_tracks, device=jets.particles.device)
 
 
 @torch.no_grad()
@@ -105,6 +129,8 @@ def jet_observables(jets: Jets, features: Features) -> Tensor:
             jets.sum(kind.float()).sqrt(),
             jets.mean(kind * share),
             jets.mean(torch.cat(means, dim=1)),
+            _correlators(jets, pt / total[owner]),
+            _displaced_tracks(jets, pt / total[owner]),
         ],
         dim=1,
     )
@@ -120,3 +146,41 @@ def _moments(jets: Jets, share: Tensor) -> Tensor:
         powers = torch.stack([(q * angle).cos(), (q * angle).sin()], dim=1) * distance.pow(k).unsqueeze(1)
         moments.append(jets.mean(powers * share).norm(dim=1).clamp(min=1e-6).log() / k)
     return torch.stack(moments, dim=1)
+
+
+def _correlators(jets: Jets, share: Tensor) -> Tensor:
+    """Compute energy-energy correlators in bins of distance, then of mass, `[jet, CORRELATORS]`."""
+    pt, deta, dphi, owner = jets.column("pt"), jets.column("deta"), jets.column("dphi"), jets.jet_of_particle
+    edges = share.new_tensor(RADII), share.new_tensor(MASSES)
+    sums = share.new_zeros(len(jets) * CORRELATORS)
+    for offsets, particles, pairs in _parts(jets):
+        first, second = (index + offsets[0] for index in pairs_of(offsets - offsets[0], particles, pairs))
+        turn = (dphi[first] - dphi[second]).abs()
+        distance = torch.hypot(deta[first] - deta[second], torch.minimum(turn, 2 * torch.pi - turn))
+        mass = (pt[first] * pt[second]).sqrt() * distance
+        weight = 2 * share[first] * share[second] * (first != second)  # both orders of the pair
+        bins = CORRELATORS * owner[first]
+        sums.index_add_(0, bins + torch.bucketize(distance, edges[0]), weight)
+        sums.index_add_(0, bins + len(RADII) + 1 + torch.bucketize(mass, edges[1]), weight)
+    return sums.view(len(jets), CORRELATORS).sqrt()
+
+
+def _parts(jets: Jets) -> Iterator[tuple[Tensor, int, int]]:
+    """Yield consecutive jets with about `PAIRS` pairs: their offsets, and their numbers of particles and of pairs."""
+    start = particles = pairs = 0
+    for end, length in enumerate(jets.lengths.tolist(), start=1):
+        particles, pairs = particles + length, pairs + length * (length + 1) // 2
+        if pairs >= PAIRS or end == len(jets):
+            yield jets.offsets[start : end + 1], particles, pairs
+            start, particles, pairs = end, 0, 0
+
+
+def _displaced_tracks(jets: Jets, share: Tensor) -> Tensor:
+    """Compute number and pt fraction of displaced tracks, `[jet, 2 * len(DISPLACED)]`; 0 without tracks."""
+    if not {"d0", "d0err", "charge"} <= set(jets.columns):
+        return share.new_zeros(len(jets), 2 * len(DISPLACED))
+    error = jets.column("d0err")
+    least = share.new_tensor(DISPLACED) * error.unsqueeze(1)
+    track = ((error > 0) & (jets.column("charge") != 0)).unsqueeze(1)
+    far = ((jets.column("d0").abs().unsqueeze(1) > least) & track).float()
+    return jets.sum(torch.cat([far, far * share.unsqueeze(1)], dim=1)).sqrt()

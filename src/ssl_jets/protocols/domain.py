@@ -25,13 +25,13 @@ from ssl_jets.config import RunSettings
 from ssl_jets.errors import UsageError
 from ssl_jets.evaluation.compare import names_of
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc
-from ssl_jets.evaluation.probes.observables import INPUTS
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.finetuning.adaptation_settings import ADAPTED_Z
 from ssl_jets.jets import Jets
 from ssl_jets.model import default_device
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import random_like
+from ssl_jets.nn.observables import OBSERVABLES
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 from ssl_jets.protocols.cache import ResultCache
 from ssl_jets.protocols.domain_gap import domain_gap
@@ -128,7 +128,7 @@ class _DomainTrainings:
         starts = (models or len(self.settings.pretrain)) + self.settings.supervised
         total = starts * (1 + len(self.settings.adapt) * self.settings.seeds)
         self._files = {role: [file.identity for file in files] for role, files in self.jets.files.items()}
-        facts = {"device": self.device.type, "data": run.data.model_dump(mode="json"), "observables": INPUTS}
+        facts = {"device": self.device.type, "data": run.data.model_dump(mode="json"), "observables": OBSERVABLES}
         self.cache = ResultCache(out / "pieces", {"files": self._files, **facts}, total, log)
 
     def pretrained(self) -> dict[str, Path]:

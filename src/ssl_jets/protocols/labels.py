@@ -31,12 +31,13 @@ from ssl_jets.evaluation.metrics.bootstrap import Bootstrap
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows, largest_class
 from ssl_jets.evaluation.probes.classes import TREE_COLUMNS, fitted_trees, linear_reader
 from ssl_jets.evaluation.probes.deep_sets import trained_deep_sets
-from ssl_jets.evaluation.probes.observables import INPUTS, observable_inputs
+from ssl_jets.evaluation.probes.observables import observable_inputs
 from ssl_jets.evaluation.result_base import Result
 from ssl_jets.evaluation.settings import EvaluateSettings, LabelSettings
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.model import default_device
 from ssl_jets.model_file import Model, load_model
+from ssl_jets.nn.observables import OBSERVABLES
 from ssl_jets.protocols.cache import ResultCache
 from ssl_jets.protocols.labels_result import (
     DEEP_SETS,
@@ -177,7 +178,7 @@ def _points(
             if curve.model is None:  # baselines read the columns of all models
                 facts["columns"] = trainings.evaluation.columns
             if curve.name in (LINEAR_OBSERVABLES, TREES_OBSERVABLES):
-                facts["observables"] = INPUTS
+                facts["observables"] = OBSERVABLES
             seeds = []
             for seed in range(settings.seeds):
                 measure = partial(trainings.measure, curve, share, seed)

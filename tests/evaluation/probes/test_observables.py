@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
-import itertools
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,15 +9,7 @@ import pytest
 import torch
 
 from ssl_jets.evaluation.probes import observables as module
-from ssl_jets.evaluation.probes.observables import (
-    MASSES,
-    R0,
-    RADII,
-    correlators,
-    displaced_tracks,
-    observables,
-    subjettiness,
-)
+from ssl_jets.evaluation.probes.observables import R0, observables, subjettiness
 from ssl_jets.jets import Jets
 from support.small_models import made_jets, shuffle_particles, without_columns
 
@@ -63,43 +52,6 @@ def test_jets_of_few_particles_have_no_subjettiness_and_no_ratio() -> None:
     assert (found["tau3"] > 0).tolist() == [False, False, False, True, True]
     assert np.isnan(found["tau21"]).tolist() == [True, False, False, False, False]
     assert np.isnan(found["tau32"]).tolist() == [True, True, False, False, False]
-
-
-def test_correlators_are_those_of_plain_loops_over_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    jets = made_jets([1, 2, 30, 7])
-    monkeypatch.setattr(module, "_PAIRS", 100)  # several batches
-    found = correlators(jets)
-    for number in range(len(jets)):
-        jet = jets.select(torch.tensor([number]))
-        pt, deta, dphi = (jet.column(name).double().tolist() for name in ("pt", "deta", "dphi"))
-        sums = np.zeros(found.shape[1])
-        for i, j in itertools.permutations(range(len(pt)), 2):
-            turn = abs(dphi[i] - dphi[j])
-            distance = math.hypot(deta[i] - deta[j], min(turn, 2 * math.pi - turn))
-            share = pt[i] * pt[j] / sum(pt) ** 2
-            sums[bisect.bisect_left(RADII, distance)] += share
-            sums[len(RADII) + 1 + bisect.bisect_left(MASSES, math.sqrt(pt[i] * pt[j]) * distance)] += share
-        assert found[number] == pytest.approx(np.sqrt(sums), abs=1e-12)
-    assert (found[0] == 0).all()
-    assert np.count_nonzero(found[2]) > 15
-
-
-def test_displaced_tracks_are_counted_above_each_significance() -> None:
-    jets = made_jets([4, 1])
-    columns = {
-        "pt": [1.0, 2.0, 3.0, 4.0, 5.0],
-        "d0": [-3.0, 6.0, 11.0, 11.0, 0.1],
-        "d0err": [1.0, 1.0, 1.0, 1.0, 0.0],  # without an error there is no significance
-        "charge": [1.0, -1.0, 1.0, 0.0, 1.0],
-    }
-    particles = jets.particles.clone()
-    for name, values in columns.items():
-        particles[:, jets.columns.index(name)] = torch.tensor(values)
-    jets = replace(jets, particles=particles)
-    shares = [6 / 10, 5 / 10, 3 / 10]
-    assert displaced_tracks(jets)[0] == pytest.approx(np.sqrt([3, 2, 1, *shares]))
-    assert (displaced_tracks(jets)[1] == 0).all()
-    assert (displaced_tracks(without_columns(jets, "d0", "d0err", "dz", "dzerr")) == 0).all()
 
 
 def test_the_angle_is_that_of_a_circle() -> None:

@@ -1,10 +1,4 @@
-"""Observables of jets, computed from their particles: mass, pt, multiplicity, N-subjettiness; inputs of baselines.
-
-Baselines read the sums of `nn.observables`, energy-energy correlators (Larkoski, Salam, Thaler, arXiv:1305.0007) and
-displaced tracks: with w_i = pt_i / sum pt
-
-    sqrt(sum of w_i w_j)               over the pairs i != j in each bin of dR(i, j) and of sqrt(pt_i pt_j) dR(i, j)
-    sqrt(n_d), sqrt(sum over d of w)   of the tracks d with |d0 / d0err| above each of `DISPLACED`
+"""Observables of jets by name: mass, pt, multiplicity, N-subjettiness. Baselines read those of `nn.observables`.
 
 N-subjettiness (Thaler, Van Tilburg, arXiv:1011.2268) with beta = 1 about N axes,
 
@@ -24,25 +18,13 @@ import torch
 from ssl_jets.arrays import Array
 from ssl_jets.jets import KINDS, Jets
 from ssl_jets.nn.features import Features
-from ssl_jets.nn.observables import OBSERVABLES, jet_observables
+from ssl_jets.nn.observables import jet_observables
 
 R0 = 0.8
 """Radius that N-subjettiness is divided by, as in JetClass."""
 
 AXES = (1, 2, 3)
 """N of the tau_N that are computed."""
-
-RADII = (0.02, 0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8)
-"""Edges of the bins of the distance of a pair."""
-
-MASSES = (1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0)
-"""Edges of the bins of the mass of a pair [GeV]."""
-
-DISPLACED = (2.0, 5.0, 10.0)
-"""Significances of the transverse impact parameter above which tracks are counted."""
-
-INPUTS = OBSERVABLES + len(RADII) + 1 + len(MASSES) + 1 + 2 * len(DISPLACED)
-"""Number of observables that baselines read. Kept results of another number are measured again."""
 
 _PAIRS = 200_000
 """Pairs of particles held at one time: fastest if they fit into the cache of a core."""
@@ -52,7 +34,7 @@ BATCH = 2000
 
 
 def observable_inputs(fit: Jets, test: Jets) -> tuple[Array, Array]:
-    """Compute the inputs of baselines of both sets of jets, float64 `[jet, INPUTS]` each.
+    """Compute the inputs of baselines of both sets of jets, float64 `[jet, OBSERVABLES]` each.
 
     Features of particles are standardized with the statistics of `fit`, as an encoder does with the statistics
     of its training. Without track columns or kinds, the observables of these are constant.
@@ -64,44 +46,8 @@ def observable_inputs(fit: Jets, test: Jets) -> tuple[Array, Array]:
 
 def _inputs(jets: Jets, features: Features) -> Array:
     parts = [jets.select(rows) for rows in torch.arange(len(jets)).split(BATCH)]
-    sums = torch.cat([jet_observables(part, features) for part in parts]).double().numpy()
-    return np.concatenate([sums, correlators(jets), displaced_tracks(jets)], axis=1)
-
-
-def correlators(jets: Jets) -> Array:
-    """Compute energy-energy correlators in bins of distance, then of mass, float64 `[jet, bin]`."""
-    found = np.zeros((len(jets), len(RADII) + 1 + len(MASSES) + 1))
-    for rows, pt, deta, dphi, real in _padded_parts(jets):
-        weight = np.where(real, pt, 0)
-        product = weight[:, :, None] * weight[:, None, :]
-        product[:, range(pt.shape[1]), range(pt.shape[1])] = 0
-        distance = _distances(deta, dphi)
-        sums = [_binned(distance, RADII, product), _binned(np.sqrt(product) * distance, MASSES, product)]
-        found[rows] = np.sqrt(np.concatenate(sums, axis=1)) / weight.sum(axis=1, keepdims=True)
-    return found
-
-
-def displaced_tracks(jets: Jets) -> Array:
-    """Compute number and pt fraction of displaced tracks, float64 `[jet, 2 * len(DISPLACED)]`; 0 without tracks."""
-    found = np.zeros((len(jets), 2 * len(DISPLACED)))
-    if not {"d0", "d0err", "charge"} <= set(jets.columns):
-        return found
-    jet_of = jets.jet_of_particle.numpy()
-    pt, d0, error, charge = (jets.column(name).numpy().astype(np.float64) for name in ("pt", "d0", "d0err", "charge"))
-    total = np.bincount(jet_of, pt, len(jets))
-    for number, least in enumerate(DISPLACED):
-        far = (np.abs(d0) > least * error) & (error > 0) & (charge != 0)
-        found[:, number] = np.bincount(jet_of, far, len(jets))
-        found[:, len(DISPLACED) + number] = np.bincount(jet_of, far * pt, len(jets)) / total
-    return np.sqrt(found)
-
-
-def _binned(values: Array, edges: tuple[float, ...], weights: Array) -> Array:
-    """Sum weights in bins of values, both `[jet, ...]`, to `[jet, bin]`."""
-    bins = len(edges) + 1
-    index = np.searchsorted(edges, values) + bins * np.arange(len(values))[:, None, None]
-    sums: Array = np.bincount(index.ravel(), weights.ravel(), bins * len(values)).reshape(-1, bins)
-    return sums
+    observed: Array = torch.cat([jet_observables(part, features) for part in parts]).double().numpy()
+    return observed
 
 
 def observables(jets: Jets) -> dict[str, Array]:
