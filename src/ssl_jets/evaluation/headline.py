@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.probes.results import BOTH, OBSERVABLES, TRAINED, ProbeResult
+from ssl_jets.evaluation.probes.results import BOTH, OBSERVABLES, TRAINED, WITH_Z, ProbeResult
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def headline(probes: Sequence[ProbeResult], baselines: Collection[str] = (), *, 
         of: the input of the readers that are compared: z, or z and observables.
     """
     readers = [probe for probe in probes if probe.of == of]
-    others = [probe for probe in probes if (probe.of in baselines if baselines else probe.of not in (TRAINED, BOTH))]
+    others = [probe for probe in probes if (probe.of in baselines if baselines else probe.of not in WITH_Z)]
     if not readers or not others:
         return None
     best, strongest = (max(group, key=lambda probe: probe.accuracy.value or 0.0) for group in (readers, others))

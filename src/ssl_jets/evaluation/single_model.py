@@ -54,11 +54,11 @@ def evaluate_model(
 ) -> Evaluation:
     """Measure a model and write `metrics.json` and `curves.json`.
 
-    With labels of two classes or more: linear, kNN and tree probes of z and of an encoder of random weights, boosted
-    trees on jet columns, and the accuracy on changed jets; for a model with a head, its classification metrics, and all
-    readers fitted on as many labels as the head. For a model that regresses columns: bias and resolution. Always:
-    probes of physics quantities, representation statistics and collapse verdicts. Skipped parts are logged. Of files
-    that the model was trained on, only the jets held out from the training are test jets.
+    With labels of two classes or more: linear, kNN and tree probes of z, a linear one of z and observables, baselines,
+    and the accuracy on changed jets; for a model with a head, its classification metrics, and all readers fitted on as
+    many labels as the head. For a model that regresses columns: bias and resolution. Always: probes of physics
+    quantities, representation statistics and collapse verdicts. Skipped parts are logged. Of files that the model was
+    trained on, only the jets held out from the training are test jets.
 
     Args:
         model_path: a run folder, or its `model/`.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ssl_jets.evaluation.comparison import Comparison
 from ssl_jets.evaluation.generated.result import GeneratedEvaluation
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.probes.results import BOTH, RANDOM, TRAINED, PhysicsProbe, ProbeResult
+from ssl_jets.evaluation.probes.results import RANDOM, WITH_Z, PhysicsProbe, ProbeResult
 from ssl_jets.evaluation.result import Evaluation
 from ssl_jets.runtime.terminal import folded, plain_table
 
@@ -116,7 +116,7 @@ def comparison_table(comparison: Comparison) -> str:
         (probe.reader, probe.of, probe.fit_jets): probe
         for evaluation in comparison.evaluations.values()
         for probe in evaluation.probes
-        if probe.of not in (TRAINED, BOTH, RANDOM)
+        if probe.of not in (*WITH_Z, RANDOM)
     }
     if baselines:
         blocks.append(plain_table(_READERS, _probe_rows(list(baselines.values()))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, TypeVar
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ssl_jets.config import FeatureSettings, ModelSettings
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
-from ssl_jets.nn.attention.attend import AttentionLayout, padded_attention, single_query_attention
+from ssl_jets.nn.attention.attend import padded_attention, single_query_attention
 from ssl_jets.nn.attention.pair_bias import PairBias
 from ssl_jets.nn.collections.tokens import Collections
 from ssl_jets.nn.features import DeclaredInputs, Features
@@ -124,24 +124,21 @@ class Encoder(BaseEncoder):
         if self.context is not None:
             seen = jets if self.reads_context else jets.without(jets.context)
             extra = torch.cat([extra, self.context(seen).unsqueeze(1)], dim=1)
-        only = self.cfg.z_tokens if z_only and self.pool is None else None
-        if self.collections is None:
-            extra, tokens = self.transformer(particles, jets.offsets, extra, self._bias(jets, extra), only=only)
-        else:
+        tokens, paired, places = particles, jets, None
+        if self.collections is not None:
             seen = jets if self.reads_collections else jets.without(jets.collections)
-            packed, offsets, places = self.collections(particles, seen)
-            table = jets.particles.new_zeros(len(packed), len(jets.columns)).index_copy(0, places, jets.particles)
-            bias = self._bias(Jets(table, offsets, jets.columns), extra)
-            extra, tokens = self.transformer(packed, offsets, extra, bias, only=only)
-            tokens = tokens if only is not None else tokens[places]
+            tokens, offsets, places = self.collections(particles, seen)
+            table = jets.particles.new_zeros(len(tokens), len(jets.columns)).index_copy(0, places, jets.particles)
+            paired = Jets(table, offsets, jets.columns)  # elements of collections have pt 0
+        count, module = extra.shape[1], self.pair_bias
+        pair_bias = None if module is None else lambda order, layout: module(paired.select(order), layout, count)
+        only = self.cfg.z_tokens if z_only and self.pool is None else None
+        extra, tokens = self.transformer(tokens, paired.offsets, extra, pair_bias, only=only)
+        if places is not None and only is None:
+            tokens = tokens[places]
         if self.pool is not None:
             return Encoded(self.pool(extra[:, 0], tokens, jets).float(), tokens)
         return Encoded(self.z_out(extra[:, : self.cfg.z_tokens]).float().flatten(1), tokens)
-
-    def _bias(self, jets: Jets, extra: Tensor) -> Callable[[Tensor, AttentionLayout], list[Tensor]] | None:
-        """Return the pair bias of the jets, as the transformer takes it."""
-        module = self.pair_bias
-        return None if module is None else lambda order, layout: module(jets.select(order), layout, extra.shape[1])
 
     def embedded(self, jets: Jets) -> Tensor:
         """Return the particles as the transformer reads them, each embedded alone, `[particle, width]`."""

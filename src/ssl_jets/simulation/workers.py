@@ -77,8 +77,9 @@ def _run_in_pool(
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
-            if before is None:
-                del os.environ[SAFE_PATH]
+            os.environ.pop(SAFE_PATH)
+            if before is not None:
+                os.environ[SAFE_PATH] = before
 
 
 _worker: dict[str, Any] = {}

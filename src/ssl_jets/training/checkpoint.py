@@ -41,12 +41,12 @@ def write(path: Path, state: Mapping[str, Any], keep: int = 1) -> None:
     """
     fresh = path.with_name(f".{path.name}.tmp")
     try:
-        for file in checkpoints(path)[keep:]:  # of a run that kept more
-            file.unlink()
         older = checkpoints(path)
+        for file in older[keep:]:  # of a run that kept more
+            file.unlink()
         torch.save(dict(state), fresh.absolute())
         sync(fresh)
-        for number, file in reversed(list(enumerate(older, start=1))):
+        for number, file in reversed(list(enumerate(older[:keep], start=1))):
             if number < keep:
                 os.replace(file, path.with_name(f"{path.stem}-{number}{path.suffix}"))
             elif file != path:

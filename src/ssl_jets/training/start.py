@@ -76,11 +76,10 @@ def load_start(path: str, encoder: Encoder) -> tuple[Start, list[str], list[str]
     model = load_model(path)
     start = Start.of(path, model)
     mean, std = encoder.features.mean.clone(), encoder.features.std.clone()
-    weights = model.encoder.state_dict()
-    fresh = _load(encoder, weights, model.encoder.cfg.model_dump())
+    fresh, lost = _load(encoder, model.encoder.state_dict(), model.encoder.cfg.model_dump())
     new = _without_training(start.columns)
     encoder.features.mean[new], encoder.features.std[new] = mean[new], std[new]
-    return start, fresh, [name for name in weights if name not in encoder.state_dict()]
+    return start, fresh, lost
 
 
 def fit_new_features(features: Features, batches: Iterable[Jets], trained: Collection[str]) -> None:
@@ -95,7 +94,8 @@ def _without_training(columns: Collection[str]) -> Tensor:
     return torch.tensor([not set(feature.needs) <= set(columns) for feature in FEATURES])
 
 
-def _load(encoder: Encoder, weights: Mapping[str, Tensor], before: Mapping[str, Any]) -> list[str]:
+def _load(encoder: Encoder, weights: Mapping[str, Tensor], before: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Load weights by name; return the names that only the encoder has, and those that only `weights` have."""
     own = encoder.state_dict()
     for name, value in own.items():
         if name in weights and weights[name].shape != value.shape:
@@ -109,7 +109,7 @@ def _load(encoder: Encoder, weights: Mapping[str, Tensor], before: Mapping[str, 
                 hint="without these settings the encoder has the shape of the model",
             )
     encoder.load_state_dict({name: weights.get(name, value) for name, value in own.items()})
-    return [name for name in own if name not in weights]
+    return [name for name in own if name not in weights], [name for name in weights if name not in own]
 
 
 def fresh_parts(method: Method, encoder: Encoder, fresh: list[str]) -> list[str]:

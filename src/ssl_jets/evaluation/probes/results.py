@@ -25,6 +25,9 @@ OBSERVABLES = "observables"
 BOTH = "z and observables"
 """Input of the probe that shows what z adds to observables, and they to z."""
 
+WITH_Z = (TRAINED, BOTH)
+"""Inputs of which z of the evaluated model is a part; all others are of baselines."""
+
 PARTICLES = "particles"
 """Input of Deep Sets."""
 

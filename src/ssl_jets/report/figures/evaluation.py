@@ -16,7 +16,7 @@ from matplotlib.image import AxesImage
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
 from ssl_jets.evaluation.metrics.roc import Rejection
-from ssl_jets.evaluation.probes.results import BOTH, OBSERVABLES, PARTICLES, TRAINED
+from ssl_jets.evaluation.probes.results import OBSERVABLES, PARTICLES, TRAINED, WITH_Z
 from ssl_jets.evaluation.result import Evaluation, ZMap
 from ssl_jets.report.figures.style import (
     COLOURS,
@@ -152,7 +152,7 @@ class ReaderRow:
     @property
     def baseline(self) -> bool:
         """True without z of the model as input."""
-        return self.of not in (TRAINED, BOTH)
+        return self.of not in WITH_Z
 
     @property
     def colour(self) -> str:
@@ -167,7 +167,7 @@ def reader_rows(evaluation: Evaluation) -> list[ReaderRow]:
     if (task := evaluation.task) is not None:
         labels = evaluation.model.labelled_jets
         rows.append(ReaderRow("the model's head", task.accuracy, task.auc, task.largest_class, None, labels, TRAINED))
-    for probe in sorted(evaluation.probes, key=lambda probe: probe.of not in (TRAINED, BOTH)):
+    for probe in sorted(evaluation.probes, key=lambda probe: probe.of not in WITH_Z):
         numbers = (probe.accuracy, probe.auc, probe.largest_class, probe.columns, probe.fit_jets)
         rows.append(ReaderRow(reader(probe.reader, probe.of), *numbers, probe.of))
     return rows
