@@ -6,13 +6,13 @@
 TRAIN is a folder of labelled jets of the ten classes of JetClass, of which the held-out part is tested on (no model
 may have been trained on it), SHIFTED one of labelled jets of another simulation; QUARK and GLUON are files of these
 processes, and may be left out. Each task is read by logistic regression of z; its baselines are logistic regression and
-boosted trees on observables of the particles (those of `evaluate`). The difference is taken to the better of the two,
-on the same test jets, with its 95 % interval of the bootstrap over jets. The soft-drop mass is regressed by ridge
-regression of z, by trees of observables, and compared by R^2.
+boosted trees on observables of the particles (those of `evaluate`), and smaller trees. The difference is taken to the
+best of the three, on the same test jets, with its 95 % interval of the bootstrap over jets. The soft-drop mass is
+regressed by ridge regression and trees, and compared by R^2.
 
 With --finetune FOLDER each model is finetuned there instead (mode lora, 90 steps of 64 jets): on 1 % of the labels of
 the ten classes, and on 1,000 labels of each task. Three seeds choose other labels; each pairs the model with the
-better reading of observables on the same labels. The difference has the error of its mean over the seeds, and the 95 %
+best reading of observables on the same labels. The difference has the error of its mean over the seeds, and the 95 %
 interval of the bootstrap over test jets.
 """
 
@@ -23,12 +23,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from compare_methods import head_accuracy
-from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.linear_model import Ridge
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -40,6 +41,7 @@ from ssl_jets.data.request import Request
 from ssl_jets.data.write import write_jets
 from ssl_jets.evaluation.probes.classes import Labelled, fitted_trees, linear_reader
 from ssl_jets.evaluation.probes.observables import observable_inputs
+from ssl_jets.evaluation.probes.physics import ALPHAS
 from ssl_jets.evaluation.roles import draw
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.jets import COLUMNS, Jets, concatenate
@@ -53,6 +55,16 @@ KINEMATICS = ("pt", "deta", "dphi", "energy")
 RESAMPLES = 500
 FEW = {"method": {"mode": "lora"}, "train": {"steps": 90, "batch_size": 64, "validation_jets": 500}}
 """Finetuning on few labels: more steps of these learn the labels by heart."""
+SMALL: dict[str, Any] = {
+    "max_iter": 150,
+    "learning_rate": 0.05,
+    "max_leaf_nodes": 8,
+    "l2_regularization": 5.0,
+    "max_features": 0.3,
+}
+"""Boosted trees for few labels of two classes, where those of `evaluate` learn the jets by heart."""
+BASELINES = ("linear", "trees", "small trees")
+"""Readers of observables."""
 SHARE = 0.01
 NAMES = ("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl")
 """Classes in the files that the jets of a task are written to."""
@@ -121,17 +133,25 @@ def tasks(train: str, shifted: str) -> list[Task]:
     return [*found, Task(name, fit, moved[1], 10_000)]
 
 
+def small_trees(fit: Labelled, classes: int) -> Callable[[Array], Array]:
+    """Fit boosted trees of few leaves: from observables `[jet, column]` to probabilities `[jet, class]`."""
+    trees = HistGradientBoostingClassifier(early_stopping=False, random_state=0, **SMALL).fit(fit.x, fit.y)
+    assert len(trees.classes_) == classes
+    return lambda x: trees.predict_proba(x)
+
+
 Right = dict[str, Array]
 """Which test jets each reader classifies correctly, bool `[jet]`, or what it regresses of them."""
 
 
 def correct(task: Task, seed: int = 0, z: Callable[[Jets], Array] | None = None) -> Right:
-    """Return which test jets are classified correctly from observables, linearly and by trees, and from z."""
+    """Return which test jets are classified correctly from observables, by each of `BASELINES`, and from z."""
     rows, x = task.rows(seed), observable_inputs(task.fit, task.test)
     fit, truth = np.asarray(task.fit.labels)[rows], np.asarray(task.test.labels)
     readers = [
         ("linear", (np.nan_to_num(x[0][rows]), np.nan_to_num(x[1])), linear_reader),
         ("trees", (x[0][rows], x[1]), lambda side, number: fitted_trees(side, number, 0)),
+        ("small trees", (x[0][rows], x[1]), small_trees),
     ]
     if z is not None:
         readers.append(("z", (z(task.fit)[rows], z(task.test)), linear_reader))
@@ -145,19 +165,19 @@ def correct(task: Task, seed: int = 0, z: Callable[[Jets], Array] | None = None)
 def classified(task: Task, z: Callable[[Jets], Array]) -> list[str]:
     """Return a row of the table: accuracy from z, from observables, and the difference."""
     right = correct(task, z=z)
-    best = max(("linear", "trees"), key=lambda name: right[name].mean())
+    best = max(BASELINES, key=lambda name: right[name].mean())
     low, high = interval(lambda of: right["z"][of].mean() - right[best][of].mean(), len(task.test))
-    values = [f"{right[name].mean():.3f}" for name in ("z", "linear", "trees")]
+    values = [f"{right[name].mean():.3f}" for name in ("z", *BASELINES)]
     return [task.name, *values, f"{right['z'].mean() - right[best].mean():+.3f} ({low:+.3f} to {high:+.3f})"]
 
 
 def ridge() -> Pipeline:
     """Return the linear regression of the soft-drop mass."""
-    return make_pipeline(StandardScaler(), Ridge(1.0))
+    return make_pipeline(StandardScaler(), RidgeCV(ALPHAS))
 
 
 def masses(task: Task, seed: int = 0, z: Callable[[Jets], Array] | None = None) -> Right:
-    """Return the soft-drop mass of the test jets, regressed from observables, linearly and by trees, and from z."""
+    """Return the soft-drop mass of the test jets, regressed from observables, by each of `BASELINES`, and from z."""
     rows, x = task.rows(seed), observable_inputs(task.fit, task.test)
     fit = np.asarray(task.fit.jet[MASS])[rows]
     linear = {"linear": tuple(np.nan_to_num(side) for side in x)}
@@ -166,7 +186,9 @@ def masses(task: Task, seed: int = 0, z: Callable[[Jets], Array] | None = None) 
     found = {}
     for name, (x_fit, x_test) in linear.items():
         found[name] = ridge().fit(x_fit[rows], fit).predict(x_test)
-    found["trees"] = HistGradientBoostingRegressor(random_state=0).fit(x[0][rows], fit).predict(x[1])
+    for name, settings in (("trees", {}), ("small trees", SMALL)):
+        trees = HistGradientBoostingRegressor(random_state=0, **settings)
+        found[name] = trees.fit(x[0][rows], fit).predict(x[1])
     return found
 
 
@@ -174,11 +196,11 @@ def regressed(task: Task, z: Callable[[Jets], Array]) -> list[str]:
     """Return the row of the soft-drop mass: R^2 from z, from observables, and the difference."""
     found, truth = masses(task, z=z), np.asarray(task.test.jet[MASS])
     score = {name: r2_score(truth, predicted) for name, predicted in found.items()}
-    best = max(("linear", "trees"), key=lambda name: score[name])
+    best = max(BASELINES, key=lambda name: score[name])
     low, high = interval(
         lambda of: r2_score(truth[of], found["z"][of]) - r2_score(truth[of], found[best][of]), len(truth)
     )
-    values = [f"{score[name]:.3f}" for name in ("z", "linear", "trees")]
+    values = [f"{score[name]:.3f}" for name in ("z", *BASELINES)]
     return [
         "soft-drop mass (R^2), 1,000 labels",
         *values,
@@ -218,7 +240,7 @@ def finetuned_on(model: str, task: Task, seed: int, work: Path, target: str = LA
 
 
 def finetuned_row(model: str, task: Task, work: Path, target: str = LABEL) -> list[str]:
-    """Return a row of the second table: the better reading of observables, the finetuned model, the difference."""
+    """Return a row of the second table: the best reading of observables, the finetuned model, the difference."""
     truth = np.asarray(task.test.jet[MASS]) if target == MASS else None
 
     def score(found: Array, of: Array | slice = slice(None)) -> float:
@@ -259,19 +281,31 @@ def interval(difference: Callable[[Array], float], jets: int) -> tuple[float, fl
     return float(low), float(high)
 
 
-def main() -> None:
-    """Write the table of each model."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", required=True)
+def reading(text: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the options of the jets."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", required=True)
     parser.add_argument("--shifted", required=True)
     parser.add_argument("--quark")
     parser.add_argument("--gluon")
-    parser.add_argument("--finetune", metavar="FOLDER", type=Path)
-    args = parser.parse_args()
+    return parser
+
+
+def tasks_of(args: argparse.Namespace) -> list[Task]:
+    """Read the jets of all tasks that the options of `reading` name."""
     every = tasks(args.train, args.shifted)
     if args.quark and args.gluon:
         every.append(quarks_and_gluons(args.quark, args.gluon))
+    return every
+
+
+def main() -> None:
+    """Write the table of each model."""
+    parser = reading(__doc__)
+    parser.add_argument("--models", nargs="+", required=True)
+    parser.add_argument("--finetune", metavar="FOLDER", type=Path)
+    args = parser.parse_args()
+    every = tasks_of(args)
     for name in args.models:
         print(f"## {Path(name).name}\n")
         if args.finetune is None:
@@ -284,8 +318,8 @@ def print_probes(model: str, every: Sequence[Task]) -> None:
     """Print the table of readings of z."""
     encoder = load_model(model).encoder
     z = remembered(partial(embed_jets, encoder))
-    print("| task | z, linear | observables, linear | observables, trees | difference to the better (95 %) |")
-    print("|---|---|---|---|---|")
+    print("| task | z, linear | observables, linear | trees | small trees | difference to the best (95 %) |")
+    print("|---|---|---|---|---|---|")
     for row in [*(classified(task, z) for task in every), regressed(every[0], z)]:
         print("| " + " | ".join(row) + " |", flush=True)
 
@@ -294,7 +328,7 @@ def print_finetuned(model: str, every: Sequence[Task], train: str, work: Path) -
     """Print the accuracy with 1 % of the labels, and the table of tasks with 1,000 labels."""
     found = finetuned(model, train, every[0].test, work)
     print("finetuned on 1 % of the labels:", ", ".join(f"{accuracy:.3f}" for accuracy in found))
-    print("\n| task | observables, the better | finetuned | difference |\n|---|---|---|---|")
+    print("\n| task | observables, the best | finetuned | difference |\n|---|---|---|---|")
     few = [(task, LABEL) for task in every if task.labels == 1_000]
     for task, target in [*few, (every[0], MASS)]:
         print("| " + " | ".join(finetuned_row(model, task, work, target)) + " |", flush=True)

@@ -142,3 +142,13 @@ def test_a_wrong_argument_is_a_usage_error(
         call()
     assert all(word in str(error.value) for word in words), error.value
     assert not list(tmp_path.iterdir())
+
+
+def test_a_misspelt_run_to_resume_is_named_with_the_run_beside_it(tmp_path: Path) -> None:
+    for run in ("mae", "simclr"):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "config.yaml").write_text("method: {name: mae}\n")
+    with pytest.raises(UsageError, match="no run to continue") as raised:
+        ssl_jets.pretrain(out=tmp_path / "mea", resume=True)
+    assert "beside it is mae;" in raised.value.message
+    assert not (tmp_path / "mea").exists()

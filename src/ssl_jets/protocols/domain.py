@@ -25,6 +25,7 @@ from ssl_jets.config import RunSettings
 from ssl_jets.errors import UsageError
 from ssl_jets.evaluation.compare import names_of
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc
+from ssl_jets.evaluation.probes.classes import STRENGTHS
 from ssl_jets.evaluation.probes.observables import INPUTS
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.finetuning.adaptation_settings import ADAPTED_Z
@@ -128,8 +129,9 @@ class _DomainTrainings:
         starts = (models or len(self.settings.pretrain)) + self.settings.supervised
         total = starts * (1 + len(self.settings.adapt) * self.settings.seeds)
         self._files = {role: [file.identity for file in files] for role, files in self.jets.files.items()}
-        facts = {"device": self.device.type, "data": run.data.model_dump(mode="json"), "observables": INPUTS}
-        self.cache = ResultCache(out / "pieces", {"files": self._files, **facts}, total, log)
+        facts = {"device": self.device.type, "data": run.data.model_dump(mode="json")}
+        readers = {"observables": INPUTS, "strengths": STRENGTHS}
+        self.cache = ResultCache(out / "pieces", {"files": self._files, **facts, **readers}, total, log)
 
     def pretrained(self) -> dict[str, Path]:
         """Pretrain each method on the jets of the data, without their labels; return the run folders."""

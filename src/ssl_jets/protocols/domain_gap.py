@@ -6,18 +6,15 @@ distributions of finitely many jets. Both domains count the same, whatever their
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from ssl_jets.arrays import Array
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc, accuracy_and_auc_rows
 from ssl_jets.evaluation.metrics.two_sample import two_sample_test
-from ssl_jets.evaluation.probes.classes import standardize
+from ssl_jets.evaluation.probes.classes import Labelled, linear_reader
 from ssl_jets.protocols.domain_result import DomainGap, Gap, ObservablesGap
 
 MAX_JETS = 4000
@@ -116,9 +113,4 @@ def _tested(first: Array, second: Array) -> tuple[Array, Array]:
     half = len(first) // 2
     x_fit, x_test = np.concatenate([first[:half], second[:half]]), np.concatenate([first[half:], second[half:]])
     y_fit, y_test = np.repeat([0, 1], len(x_fit) // 2), np.repeat([0, 1], len(x_test) // 2)
-    x_fit, x_test = standardize(x_fit, x_test)
-    classifier = LogisticRegression(max_iter=1000)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        classifier.fit(x_fit, y_fit)
-    return classifier.predict_proba(x_test), y_test
+    return linear_reader(Labelled.of(x_fit, y_fit), 2)(x_test), y_test

@@ -29,7 +29,7 @@ from ssl_jets.evaluation.compare import names_of
 from ssl_jets.evaluation.evaluation_data import EvaluationData, labels_of, tree_inputs
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows, largest_class
-from ssl_jets.evaluation.probes.classes import TREE_COLUMNS, fitted_trees, linear_reader
+from ssl_jets.evaluation.probes.classes import STRENGTHS, TREE_COLUMNS, fitted_trees, linear_reader
 from ssl_jets.evaluation.probes.deep_sets import trained_deep_sets
 from ssl_jets.evaluation.probes.observables import INPUTS, observable_inputs
 from ssl_jets.evaluation.result_base import Result
@@ -178,6 +178,8 @@ def _points(
                 facts["columns"] = trainings.evaluation.columns
             if curve.name in (LINEAR_OBSERVABLES, TREES_OBSERVABLES):
                 facts["observables"] = INPUTS
+            if curve.name == LINEAR_OBSERVABLES:
+                facts["strengths"] = STRENGTHS
             seeds = []
             for seed in range(settings.seeds):
                 measure = partial(trainings.measure, curve, share, seed)

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegressionCV
+from sklearn.model_selection import PredefinedSplit
 from sklearn.neighbors import KNeighborsClassifier
 
 from ssl_jets.evaluation.probes.classes import (
+    STRENGTHS,
     Labelled,
+    chosen_strength,
     fitted_trees,
     knn_probe,
     knn_votes,
@@ -69,6 +73,32 @@ def test_a_collapsed_z_is_read_at_chance_and_without_a_warning(recwarn: pytest.W
     assert not [
         warning for warning in recwarn if "sklearn" in str(warning.filename) or "ssl_jets" in str(warning.filename)
     ]
+
+
+@pytest.mark.parametrize(("jets", "noise"), [(60, 0), (200, 60), (600, 60)])
+def test_the_penalty_is_the_one_of_cross_validation(jets: int, noise: int) -> None:
+    z, y = separable(jets, distance=0.5)
+    z, _ = standardize(*2 * [np.hstack([z, np.random.default_rng(2).normal(size=(jets, noise)).astype(np.float32)])])
+    shuffled = Labelled.of(z, y).first(jets, 0)
+    fold = np.empty(jets, dtype=int)
+    fold[np.argsort(shuffled.y, kind="stable")] = np.arange(jets) % 5
+    reference = LogisticRegressionCV(
+        Cs=list(STRENGTHS),
+        cv=PredefinedSplit(fold),
+        scoring="neg_log_loss",
+        max_iter=1000,
+        l1_ratios=(0,),
+        use_legacy_attributes=False,
+    ).fit(shuffled.x, shuffled.y)
+    assert chosen_strength(Labelled.of(z, y)) == pytest.approx(reference.C_)
+
+
+@pytest.mark.parametrize("y", [[0, 1], [0, 0, 1], [0, 1, 2, 3, 4], [2, 2, 2, 0]])
+def test_fewer_jets_of_a_class_than_folds_are_read(y: list[int]) -> None:
+    z = np.eye(len(y), dtype=np.float32)
+    of_class = linear_reader(Labelled.of(z, np.array(y)), 6)(z)[:, y[-1]]
+    assert of_class[-1] == max(of_class)
+    assert len(set(of_class.round(6))) > 1
 
 
 def test_knn_votes_equal_sklearn_in_any_block_size() -> None:

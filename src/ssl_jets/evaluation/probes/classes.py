@@ -23,8 +23,14 @@ from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_of, accu
 from ssl_jets.evaluation.probes.results import COLUMNS, TREES, ProbeResult
 from ssl_jets.runtime.threads import with_one_thread
 
-LINEAR_C = 1.0
-"""Inverse strength of the L2 penalty of the linear probe, in scikit-learn's convention."""
+STRENGTHS = tuple(10 ** (power / 2) for power in range(-6, 3))
+"""Inverse strengths C of the L2 penalty, in scikit-learn's convention, from which the linear probe chooses."""
+
+FOLDS = 5
+"""Folds of the jets to fit on by which C is chosen."""
+
+TUNED_JETS = 5000
+"""Jets by which C is chosen, at most."""
 
 NEIGHBOURS = 20
 """Neighbours of the kNN probe."""
@@ -34,6 +40,8 @@ ITERATIONS = 100
 
 MOST_TREES = 2000
 """Trees, at most but for ten iterations: of more than 20 classes there are fewer iterations, of larger steps."""
+
+_LOGISTIC: dict[str, Any] = {"max_iter": 1000, "tol": 1e-4}
 
 _MANY_CLASSES = "The number of unique classes"
 """Start of a warning of scikit-learn on few jets of many classes."""
@@ -91,14 +99,48 @@ def to_fit_with(weights: Array) -> Array | None:
 
 def linear_reader(fit: Labelled, classes: int) -> Callable[[Array], Array]:
     """Fit multinomial logistic regression on standardized z: from z `[jet, D]` to probabilities `[jet, class]`."""
-    z, _ = standardize(fit.x, fit.x)
-    reader = LogisticRegression(C=LINEAR_C, max_iter=1000, tol=1e-4)
+    standard = fit.reading(standardize(fit.x, fit.x)[0])
+    reader = _fitted(LogisticRegression(C=chosen_strength(standard), **_LOGISTIC), standard)
+    return lambda z_test: _all_classes(reader.predict_proba(standardize(fit.x, z_test)[1]), reader.classes_, classes)
+
+
+def chosen_strength(fit: Labelled) -> float:
+    """Choose the inverse strength C of the L2 penalty by cross-validation on the jets to fit on.
+
+    C rises through `STRENGTHS` until the log loss of the held-out folds does. Few labels and many columns need a
+    strong penalty, and a fixed C favours the input of fewer columns.
+    """
+    fit = fit.some(np.flatnonzero(fit.weights > 0)).first(TUNED_JETS, 0)
+    classes, fold = int(fit.y.max()) + 1, np.empty(len(fit.y), dtype=np.int64)
+    fold[np.argsort(fit.y, kind="stable")] = np.arange(len(fit.y)) % FOLDS
+    sides = [(fit.some(fold != k), fit.some(fold == k)) for k in range(FOLDS)]
+    sides = [(rest, held_out) for rest, held_out in sides if len(held_out.y) and len(np.unique(rest.y)) > 1]
+    readers = [LogisticRegression(warm_start=True, **_LOGISTIC) for _ in sides]
+    chosen, least = STRENGTHS[0], np.inf
+    for strength in STRENGTHS:
+        for reader, (rest, _) in zip(readers, sides, strict=True):
+            _fitted(reader.set_params(C=strength), rest)
+        loss = sum(_log_loss(reader, held_out, classes) for reader, (_, held_out) in zip(readers, sides, strict=True))
+        if loss >= least:
+            break
+        chosen, least = strength, loss
+    return chosen
+
+
+def _fitted(reader: LogisticRegression, fit: Labelled) -> LogisticRegression:
+    """Fit logistic regression of standardized columns."""
     with warnings.catch_warnings():
         # 1000 iterations are far past the point where the accuracy still moves.
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", _MANY_CLASSES)
-        reader.fit(z, fit.y, sample_weight=to_fit_with(fit.weights))
-    return lambda z_test: _all_classes(reader.predict_proba(standardize(fit.x, z_test)[1]), reader.classes_, classes)
+        return reader.fit(fit.x, fit.y, sample_weight=to_fit_with(fit.weights))
+
+
+def _log_loss(reader: LogisticRegression, jets: Labelled, classes: int) -> float:
+    """Return the mean of -ln p over jets; a class that the reader has not seen has the smallest p."""
+    probabilities = _all_classes(reader.predict_proba(jets.x), reader.classes_, classes)
+    of_class = np.maximum(probabilities[np.arange(len(jets.y)), jets.y], np.finfo(np.float64).eps)
+    return float(-np.average(np.log(of_class), weights=jets.weights))
 
 
 def linear_probe(fit: Labelled, test: Labelled, *, of: str = "z", seed: int = 0) -> ProbeResult:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import RidgeCV
 
 from ssl_jets.arrays import Array
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
@@ -45,8 +45,8 @@ DISPLACED = 3.0
 OTHER = "other quantities"
 """Input of the reference trees."""
 
-ALPHA = 1.0
-"""Strength of the ridge, on standardised z."""
+ALPHAS = tuple(10 ** (power / 2) for power in range(-2, 7))
+"""Strengths of the ridge, on standardised z, of which leave-one-out validation chooses."""
 
 _KIN = (
     {"mass", "soft-drop mass"},
@@ -135,7 +135,7 @@ def _probe(
     y_fit, y_test = (np.clip(side.quantities[name][defined], low, high) for side, defined in sides)
     centre, width = y_fit.mean(), max(float(y_fit.std()), np.finfo(np.float64).tiny)
     model = (
-        Ridge(alpha=ALPHA)
+        RidgeCV(ALPHAS)
         if reader == "ridge"
         else HistGradientBoostingRegressor(
             max_iter=ITERATIONS, learning_rate=0.1, early_stopping=False, random_state=seed
