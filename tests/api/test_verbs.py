@@ -150,5 +150,5 @@ def test_a_misspelt_run_to_resume_is_named_with_the_run_beside_it(tmp_path: Path
         (tmp_path / run / "config.yaml").write_text("method: {name: mae}\n")
     with pytest.raises(UsageError, match="no run to continue") as raised:
         ssl_jets.pretrain(out=tmp_path / "mea", resume=True)
-    assert "beside it is mae;" in raised.value.message
+    assert "beside it is mae" in raised.value.message
     assert not (tmp_path / "mea").exists()

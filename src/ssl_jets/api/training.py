@@ -266,12 +266,11 @@ def _stored_settings(out: Path | None, resume: bool) -> Path | None:
 
 
 def _no_method(out: Path | None, resume: bool) -> UsageError:
-    """Return the error of a pretraining without a method: a run to resume has one, so its folder may be misspelt."""
+    """Return the error of a pretraining without a method: that of a run to resume is in its folder."""
     if not resume or out is None:
         return UsageError("no method is given", where="--method", hint="ssl-jets pretrain --method mae")
-    runs = [config.parent.name for config in out.parent.glob("*/config.yaml")]
-    beside = f"; beside it is {nearest(out.name, runs)[0]}" if runs else ""
-    hint = f"the folder of a run{beside}; --method begins a new one"
+    runs = nearest(out.name, [config.parent.name for config in out.parent.glob("*/config.yaml")])
+    hint = "--method begins a new one" + (f"; beside it is {runs[0]}" if runs else "")
     return UsageError("there is no run to continue", where=out, hint=hint)
 
 
