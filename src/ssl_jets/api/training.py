@@ -80,8 +80,7 @@ def pretrain(
     if isinstance(short := in_config.get("method"), str):  # `method: mae`
         in_config["method"] = {"name": short}
     name = method or _method_of(in_config) or (stored and _method_of(read_config(stored)))
-    if not name and model is not None:
-        name = load_model(model_of(model)).method
+    name = name or (None if model is None else load_model(model_of(model)).method)
     if not name:
         raise _no_method(path_of(out), resume)
     arguments = _layer(data, val, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed, devices=devices)
@@ -270,8 +269,7 @@ def _no_method(out: Path | None, resume: bool) -> UsageError:
     if not resume or out is None:
         return UsageError("no method is given", where="--method", hint="ssl-jets pretrain --method mae")
     runs = nearest(out.name, [config.parent.name for config in out.parent.glob("*/config.yaml")])
-    hint = "--method begins a new one" + (f"; beside it is {runs[0]}" if runs else "")
-    return UsageError("there is no run to continue", where=out, hint=hint)
+    return UsageError("there is no run to continue", where=out, hint=f"beside it is {runs[0]}" if runs else None)
 
 
 def _run_folder(out: Path | None, name: str) -> Path:
