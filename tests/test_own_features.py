@@ -120,6 +120,19 @@ def test_a_run_with_features_resumes_bit_for_bit_and_refuses_another_schema(tmp_
         ssl_jets.pretrain(out=again, resume=True)
 
 
+def test_a_training_that_goes_on_reads_features_with_their_weights_in_any_order_of_the_schema(
+    tmp_path: Path, schema: Path
+) -> None:
+    data = write_features(tmp_path / "jets.root", 200)
+    run = train("mae", data, schema, tmp_path / "run")
+    depth, ratio = (line for line in SCHEMA.splitlines(keepends=True) if line.startswith(("  depth", "  ratio")))
+    schema.write_text(SCHEMA.replace(depth + ratio, ratio + depth), encoding="utf-8")
+    again = train("mae", data, schema, tmp_path / "again", **{"train.model": str(run), "train.lr": 1e-12})
+    before, after = (load_model(one).encoder for one in (run, again))
+    assert after.features.declared.names == before.features.declared.names
+    torch.testing.assert_close(after.features.declared.mean, before.features.declared.mean)
+
+
 def test_finetuning_hides_features_and_refuses_files_that_define_them_otherwise(tmp_path: Path, schema: Path) -> None:
     data = write_features(tmp_path / "jets.root", 200)
     run = train("mae", data, schema, tmp_path / "run")
