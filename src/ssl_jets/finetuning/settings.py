@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ssl_jets.config import SHAPE, ModelSettings, Recipe, RunSettings, Settings, read_config, resolve
+from ssl_jets.config import SHAPE, ModelSettings, Recipe, RunSettings, Settings, resolve
 from ssl_jets.data.loading.mixed import shares
 from ssl_jets.errors import UsageError
 from ssl_jets.finetuning.adaptation_settings import (
@@ -18,6 +18,7 @@ from ssl_jets.finetuning.adaptation_settings import (
     ReweightSettings,
     SinkhornSettings,
 )
+from ssl_jets.methods._renamed import read_run_config
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.particles.tasks import ClassWeights
 from ssl_jets.nn.tasks import LABEL, TaskSettings
@@ -147,7 +148,7 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
     """
     pretrained = load_model(model)
     split, encoder = split_of(pretrained.facts["training"]), pretrained.encoder.cfg
-    base = [Recipe().layer(), {"data": split}] if stored is None else [read_config(stored)]
+    base = [Recipe().layer(), {"data": split}] if stored is None else [read_run_config(stored)]
     methods = [layer["method"] for layer in layers if isinstance(layer.get("method"), dict)]
     if any(method.get("adapt", "none") != "none" for method in methods) and stored is None:
         base.append({"data": {"unlabelled_ratio": 1.0}})
