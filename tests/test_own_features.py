@@ -15,6 +15,7 @@ import ssl_jets
 from ssl_jets.cli.app import app
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.exporting.exporter import check_inputs
+from ssl_jets.finetuning import resolve_finetune
 from ssl_jets.model_file import load_model, save_model
 from ssl_jets.zfile import read_z
 from support.feature_files import SCHEMA, write_features
@@ -146,6 +147,39 @@ def test_finetuning_hides_features_and_refuses_files_that_define_them_otherwise(
     assert load_model(plain)  # it was refused before the old run was replaced
     with pytest.raises(UsageError, match="hits is defined in two ways"):
         ssl_jets.embed(run, data=str(data), schema=schema, out=tmp_path / "z.npz")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "features", "context"),
+    [
+        (["pt", "deta", "dphi"], (), ()),
+        (["columns", "ratio", "chi2", "origin"], ("chi2", "ratio"), ("origin",)),
+        (["columns", "features", "context"], ("chi2", "hits", "depth", "ratio"), ()),  # as its teacher, without labels
+    ],
+)
+def test_a_student_reads_the_inputs_of_its_own_settings(
+    tmp_path: Path, schema: Path, inputs: list[str], features: tuple[str, ...], context: tuple[str, ...]
+) -> None:
+    data = write_features(tmp_path / "jets.root", 200)
+    teacher = train("simclr", data, schema, tmp_path / "teacher")
+    settings = {"model.inputs": inputs, "method.targets": []}
+    options: dict[str, Any] = {"data": str(data), "schema": schema, "steps": 2, "batch_size": 16, "settings": settings}
+    model = load_model(ssl_jets.finetune(teacher, mode="distil", out=tmp_path / "student", **options))
+    assert (model.columns[3 + ("columns" in inputs) :], model.context) == (features, context)
+    declared = model.encoder.features.declared
+    assert (() if declared is None else declared.continuous) == tuple(
+        name for name in ("depth", "ratio", "chi2") if name in features
+    )
+    if declared is not None:
+        assert bool((declared.std != 1).all())
+
+
+def test_a_student_cannot_read_what_its_teacher_does_not_have(tmp_path: Path, schema: Path) -> None:
+    data = write_features(tmp_path / "jets.root", 200)
+    teacher = train("simclr", data, schema, tmp_path / "teacher", **{"model.inputs": ["columns", "chi2"]})
+    for word in ("hits", "context"):
+        with pytest.raises(UsageError, match=rf"(?s)the teacher does not have this input.*{word}"):
+            resolve_finetune(teacher, {"method": {"mode": "distil"}, "model": {"inputs": ["columns", word]}})
 
 
 def test_hidden_kinds_and_a_mask_of_kinds_do_not_go_together(tmp_path: Path, schema: Path) -> None:
