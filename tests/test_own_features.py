@@ -121,6 +121,20 @@ def test_a_run_with_features_resumes_bit_for_bit_and_refuses_another_schema(tmp_
         ssl_jets.pretrain(out=again, resume=True)
 
 
+def test_a_resumed_run_refuses_a_schema_with_another_order_of_the_classes(tmp_path: Path, schema: Path) -> None:
+    data = write_features(tmp_path / "jets.root", 100)
+    run = train("supervised", data, schema, tmp_path / "run", **{"model.inputs": ["columns"]})
+    (run / "model").rename(tmp_path / "gone")
+    swapped = SCHEMA.replace(
+        "light: jet_label == 0, heavy: jet_label == 1", "heavy: jet_label == 1, light: jet_label == 0"
+    )
+    schema.write_text(swapped, encoding="utf-8")
+    with pytest.raises(UsageError, match="the schema is not the one that the run began with"):
+        ssl_jets.pretrain(out=run, resume=True)
+    schema.write_text(f"# as it was\n{SCHEMA}", encoding="utf-8")
+    assert load_model(ssl_jets.pretrain(out=run, resume=True)).labels == ("light", "heavy")
+
+
 def test_a_training_that_goes_on_reads_features_with_their_weights_in_any_order_of_the_schema(
     tmp_path: Path, schema: Path
 ) -> None:

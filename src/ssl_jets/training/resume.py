@@ -106,13 +106,14 @@ def open_run(
     """
     config = run.folder / "config.yaml"
     files = [view.identity for file in data.files for view in file.views]
+    own = {file.schema.sha256 for file in data.files} if Path(settings.data.format or "").is_file() else set()
     if not (resume and config.is_file()):
         check_apart([run.folder], [*_files_of(settings, data), *_models_of(settings)])
         run.create(settings, force=force)
-        run.record_or_check_files(files)
+        run.record_or_check_files(files, own)
     else:
         run.lock()
-        run.record_or_check_files(files)
+        run.record_or_check_files(files, own)
         if run.writes and (changes := _changes(settings, config)):
             write_text(config, to_yaml(settings))
             for key, (before, now) in changes.items():
