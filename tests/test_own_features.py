@@ -15,6 +15,7 @@ import ssl_jets
 from ssl_jets.cli.app import app
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.exporting.exporter import check_inputs
+from ssl_jets.finetuning import resolve_finetune
 from ssl_jets.model_file import load_model, save_model
 from ssl_jets.zfile import read_z
 from support.feature_files import SCHEMA, write_features
@@ -120,6 +121,33 @@ def test_a_run_with_features_resumes_bit_for_bit_and_refuses_another_schema(tmp_
         ssl_jets.pretrain(out=again, resume=True)
 
 
+def test_a_resumed_run_refuses_a_schema_with_another_order_of_the_classes(tmp_path: Path, schema: Path) -> None:
+    data = write_features(tmp_path / "jets.root", 100)
+    run = train("supervised", data, schema, tmp_path / "run", **{"model.inputs": ["columns"]})
+    (run / "model").rename(tmp_path / "gone")
+    swapped = SCHEMA.replace(
+        "light: jet_label == 0, heavy: jet_label == 1", "heavy: jet_label == 1, light: jet_label == 0"
+    )
+    schema.write_text(swapped, encoding="utf-8")
+    with pytest.raises(UsageError, match="the schema is not the one that the run began with"):
+        ssl_jets.pretrain(out=run, resume=True)
+    schema.write_text(f"# as it was\n{SCHEMA}", encoding="utf-8")
+    assert load_model(ssl_jets.pretrain(out=run, resume=True)).labels == ("light", "heavy")
+
+
+def test_a_training_that_goes_on_reads_features_with_their_weights_in_any_order_of_the_schema(
+    tmp_path: Path, schema: Path
+) -> None:
+    data = write_features(tmp_path / "jets.root", 200)
+    run = train("mae", data, schema, tmp_path / "run")
+    depth, ratio = (line for line in SCHEMA.splitlines(keepends=True) if line.startswith(("  depth", "  ratio")))
+    schema.write_text(SCHEMA.replace(depth + ratio, ratio + depth), encoding="utf-8")
+    again = train("mae", data, schema, tmp_path / "again", **{"train.model": str(run), "train.lr": 1e-12})
+    before, after = (load_model(one).encoder for one in (run, again))
+    assert after.features.declared.names == before.features.declared.names
+    torch.testing.assert_close(after.features.declared.mean, before.features.declared.mean)
+
+
 def test_finetuning_hides_features_and_refuses_files_that_define_them_otherwise(tmp_path: Path, schema: Path) -> None:
     data = write_features(tmp_path / "jets.root", 200)
     run = train("mae", data, schema, tmp_path / "run")
@@ -133,6 +161,39 @@ def test_finetuning_hides_features_and_refuses_files_that_define_them_otherwise(
     assert load_model(plain)  # it was refused before the old run was replaced
     with pytest.raises(UsageError, match="hits is defined in two ways"):
         ssl_jets.embed(run, data=str(data), schema=schema, out=tmp_path / "z.npz")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "features", "context"),
+    [
+        (["pt", "deta", "dphi"], (), ()),
+        (["columns", "ratio", "chi2", "origin"], ("chi2", "ratio"), ("origin",)),
+        (["columns", "features", "context"], ("chi2", "hits", "depth", "ratio"), ()),  # as its teacher, without labels
+    ],
+)
+def test_a_student_reads_the_inputs_of_its_own_settings(
+    tmp_path: Path, schema: Path, inputs: list[str], features: tuple[str, ...], context: tuple[str, ...]
+) -> None:
+    data = write_features(tmp_path / "jets.root", 200)
+    teacher = train("simclr", data, schema, tmp_path / "teacher")
+    settings = {"model.inputs": inputs, "method.targets": []}
+    options: dict[str, Any] = {"data": str(data), "schema": schema, "steps": 2, "batch_size": 16, "settings": settings}
+    model = load_model(ssl_jets.finetune(teacher, mode="distil", out=tmp_path / "student", **options))
+    assert (model.columns[3 + ("columns" in inputs) :], model.context) == (features, context)
+    declared = model.encoder.features.declared
+    assert (() if declared is None else declared.continuous) == tuple(
+        name for name in ("depth", "ratio", "chi2") if name in features
+    )
+    if declared is not None:
+        assert bool((declared.std != 1).all())
+
+
+def test_a_student_cannot_read_what_its_teacher_does_not_have(tmp_path: Path, schema: Path) -> None:
+    data = write_features(tmp_path / "jets.root", 200)
+    teacher = train("simclr", data, schema, tmp_path / "teacher", **{"model.inputs": ["columns", "chi2"]})
+    for word in ("hits", "context"):
+        with pytest.raises(UsageError, match=rf"(?s)the teacher does not have this input.*{word}"):
+            resolve_finetune(teacher, {"method": {"mode": "distil"}, "model": {"inputs": ["columns", word]}})
 
 
 def test_hidden_kinds_and_a_mask_of_kinds_do_not_go_together(tmp_path: Path, schema: Path) -> None:

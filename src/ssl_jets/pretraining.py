@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ssl_jets import methods
-from ssl_jets.config import MethodSettings, RunSettings, read_config, resolve
+from ssl_jets.config import MethodSettings, RunSettings, resolve
 from ssl_jets.data.inputs import columns_of, describe_inputs, requests_of
 from ssl_jets.data.loading.counting import Wanted, count_labelled
 from ssl_jets.data.request import Request
@@ -19,7 +19,7 @@ from ssl_jets.data.seen import Seen
 from ssl_jets.data.skipped import BAD_AMONG
 from ssl_jets.errors import UsageError, some_of
 from ssl_jets.methods._method import Method
-from ssl_jets.methods._renamed import rename_settings
+from ssl_jets.methods._renamed import read_run_config
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import Encoder, parameter_count
 from ssl_jets.nn.tasks import TaskSettings, wanted_of
@@ -62,14 +62,12 @@ def resolve_pretrain(method: str, *layers: dict[str, Any], stored: Path | None =
         UsageError: a setting is wrong, or the stored run is of another method.
     """
     cls = methods.find(method)
-    base: dict[str, Any] = cls.recipe.layer() if stored is None else read_config(stored)
+    base: dict[str, Any] = cls.recipe.layer() if stored is None else read_run_config(stored)
     trained: dict[str, Any] = {}
     if stored is None and (model := _last_of(layers, "train", "model")):
         trained = _settings_of(model)
     elif stored is None and TEACHER in cls.requires and (model := _last_of(layers, "method", TEACHER)):
         trained = {"data": _settings_of(model)["data"]}
-    if isinstance(base.get("method"), dict):
-        base["method"] = rename_settings(base["method"])  # of a run begun by an earlier version
     stored_method = base.get("method", {}).get("name", method)
     if stored_method != method:
         raise UsageError(

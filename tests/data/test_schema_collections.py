@@ -253,6 +253,11 @@ def test_inputs_choose_collections_and_record_their_definitions(tmp_path: Path) 
     settings = chosen(file)
     assert requests_of(settings.collections) == (SV,)
     assert with_definitions(settings, [file]) == settings  # as when resumed
+    share = "      share: {formula: sv_pt / (1000 * jet_pt)}\n"
+    first = SCHEMA.replace(share, "").replace("    features:\n", f"    features:\n{share}")
+    moved = opened(write_collections(tmp_path / "jets.root"), first)
+    assert next(iter(chosen(moved).collections["SV"].features)) == "share"
+    assert requests_of(with_definitions(settings, [moved]).collections) == (SV,)  # in the order of the weights
     other = opened(write_collections(tmp_path / "jets.root"), SCHEMA.replace("log1p", "sqrt"))
     with pytest.raises(UsageError, match=r"otherwise than the run(.|\n)*SV"):
         with_definitions(settings, [other])

@@ -168,6 +168,19 @@ def test_inputs_are_chosen_by_name_and_bring_their_definitions(file: JetFile) ->
     assert columns_of(ModelSettings(), [file]) is None
 
 
+def test_definitions_of_trained_weights_keep_their_order_whatever_the_order_of_the_schema(tmp_path: Path) -> None:
+    file = opened(write_features(tmp_path / "jets.h5"))
+    lines = SCHEMA.splitlines(keepends=True)
+    depth, origin = (next(at for at, line in enumerate(lines) if f"  {name}:" in line) for name in ("depth", "origin"))
+    for first in (depth, origin - 1):  # depth and ratio, jet_pt and origin
+        lines[first : first + 2] = reversed(lines[first : first + 2])
+    trained = with_definitions(ModelSettings(inputs=("columns", "features", "context")), [file])
+    other = opened(tmp_path / "jets.h5", "".join(lines))
+    assert (other.features, other.context) == (("chi2", "hits", "ratio", "depth"), ("origin", "jet_pt"))
+    again = with_definitions(trained, [other])
+    assert (tuple(again.features), tuple(again.context)) == (FEATURES, ("jet_pt", "origin"))
+
+
 def test_an_unknown_input_is_one_message_with_the_nearest(file: JetFile) -> None:
     with pytest.raises(UsageError) as caught:
         with_definitions(ModelSettings(inputs=("columns", "chi3")), [file])

@@ -113,4 +113,4 @@ def test_columns_of_the_teacher_that_a_student_does_not_read_are_named(
     data, request, _ = open_labelled(settings)
     assert request.columns == KINEMATICS[:3]
     (line,) = describe_columns(settings, load_model(kinematic), data, request.columns)
-    assert line == "the teacher reads as missing the columns that its student does not read: energy"
+    assert line == "the teacher reads as missing the inputs that its student does not read: energy"

@@ -51,9 +51,9 @@ def test_a_penalty_on_whole_weights_is_refused_with_sharded_ones(pretrained: Pat
     assert caught.value.hint == "train.strategy=ddp"
 
 
-@pytest.mark.parametrize("labels", ["null", "40"])
+@pytest.mark.parametrize(("labels", "jets"), [("null", 3 * 16), ("10", 3 * 10)])
 def test_a_probe_leaves_the_encoder_and_adds_a_head(
-    pretrained: Path, class_files: list[JetFile], batch: Jets, tmp_path: Path, labels: str
+    pretrained: Path, class_files: list[JetFile], batch: Jets, tmp_path: Path, labels: str, jets: int
 ) -> None:
     settings = settings_of(pretrained, class_files[:2], "method.mode=probe", f"method.labels={labels}")
     before, after = load_model(pretrained), load_model(finetune(settings, tmp_path / "r"))
@@ -61,6 +61,7 @@ def test_a_probe_leaves_the_encoder_and_adds_a_head(
     assert before.head is None
     assert after.head is not None
     assert after.labels == class_files[0].label_names
+    assert after.training["jets"] == jets
     logits = after.head(after.encoder(batch).z)
     assert logits.shape == (len(batch), 10)
     assert logits.isfinite().all()

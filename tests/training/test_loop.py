@@ -7,6 +7,7 @@ import math
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,18 @@ def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(batch
     assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
 
 
+def test_a_gradient_that_is_not_finite_names_the_files_of_all_accumulated_batches(batch: Jets, tmp_path: Path) -> None:
+    source = torch.zeros(len(batch), 3, dtype=torch.int64)
+    source[:, 0] = torch.arange(len(batch)) // 8
+    method = InfiniteSlope(Supervised.Config(), tiny_encoder(batch, blocks=2), CLASSES)
+    names = [f"file{index}.root" for index in range(10)]
+    with pytest.raises(SslJetsError) as caught:
+        run_fit(
+            method, InOrder(replace(batch, source=source), 8), tmp_path, settings_of(accumulate=3), file_names=names
+        )
+    assert str(caught.value.where) == "step 0, in a batch of jets from file0.root, file1.root, file2.root"
+
+
 def test_a_skipped_step_leaves_the_whole_state_as_it_was(batch: Jets, tmp_path: Path) -> None:
     method = build_method(
         "byol", batch, blocks=2
@@ -303,11 +316,11 @@ def test_a_full_disk_is_one_error_and_the_last_checkpoint_stays(batch: Jets, tmp
     assert sorted(path.name for path in checkpoint.parent.iterdir()) == ["last-1.ckpt", "last.ckpt"]
 
 
-class LostAt(InOrder):
-    """A stream whose file is gone at a batch."""
+class LostAt(BadAt):
+    """A stream whose file is gone after some batches, a few of them bad."""
 
-    def __init__(self, jets: Jets, size: int, lost: int) -> None:
-        super().__init__(jets, size)
+    def __init__(self, jets: Jets, size: int, lost: int, *bad: int) -> None:
+        super().__init__(jets, size, *bad)
         self.left = lost
 
     def __next__(self) -> Jets:
@@ -330,6 +343,45 @@ def test_a_file_that_is_lost_names_the_step_from_which_the_run_goes_on(
     assert caught.value.message.splitlines()[-1] == f"  try:     copy it again{resume}"
     result, _ = run_fit(supervised(batch), InOrder(batch, 8), tmp_path, settings, resume=True)
     assert result.steps == 4
+
+
+def test_steps_that_are_skipped_count_over_a_resume(batch: Jets, tmp_path: Path) -> None:
+    settings = settings_of(steps=5, on_nonfinite="skip", max_nonfinite=3, checkpoint_minutes=0)
+    options: dict[str, Any] = {"file_names": ["x.root"] * 10}
+    with pytest.raises(DataError):
+        run_fit(supervised(batch), LostAt(batch, 8, 3, 2, 3), tmp_path, settings, **options)
+    with pytest.raises(SslJetsError, match="not finite, in 3 steps in a row"):
+        run_fit(supervised(batch), BadAt(batch, 8, 4), tmp_path, settings, resume=True, **options)
+    done, _ = run_fit(supervised(batch), InOrder(batch, 8), tmp_path, settings, resume=True, **options)
+    assert done.skipped_steps == 2
+
+
+def test_later_validations_are_compared_with_the_first_one_over_a_resume(batch: Jets, tmp_path: Path) -> None:
+    monitors = [Monitor(batch.select(torch.arange(16)), 16, 0) for _ in range(2)]
+    for monitor in monitors:
+        method = build_method("byol", batch, blocks=1)
+        options: dict[str, Any] = {"monitor": monitor, "resume": monitor is monitors[1]}
+        run_fit(method, InOrder(batch, 8), tmp_path, settings_of(steps=1), **options)
+    first, resumed = (monitor.state_dict() for monitor in monitors)
+    assert set(first) == {"compared", "teacher"}
+    assert resumed == first
+
+
+def test_on_another_number_of_processes_for_the_second_time_the_schedule_still_ends_with_the_last_step(
+    batch: Jets, tmp_path: Path
+) -> None:
+    settings = settings_of(steps=12, lr=0.01, warmup=0, checkpoint_minutes=0)
+    with pytest.raises(DataError):
+        run_fit(supervised(batch), LostAt(batch, 8, 6), tmp_path, settings)
+    file = TrainingRun(tmp_path).checkpoint
+    saved = torch.load(file, weights_only=True)
+    # As if one process had taken 4 of its 12 steps, then two processes 2 of the 4 that were left to them.
+    changed = {"steps": 12, "done": 4.0, "since": 4, "last": 8}
+    torch.save({**saved, "streams": saved["streams"] * 2, "schedule": changed}, file)
+    done, run = run_fit(supervised(batch), InOrder(batch, 8), tmp_path, settings, resume=True)
+    assert done.steps == 6 + 4  # a third of the training is left
+    cosine = [0.01 * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (k - 1) / 11))) for k in range(8, 12)]
+    assert [line["lr"] for line in lines(run)][6:] == pytest.approx(cosine)
 
 
 def test_a_checkpoint_of_another_length_is_refused(batch: Jets, tmp_path: Path) -> None:
@@ -359,6 +411,14 @@ def test_progress_goes_from_zero_to_one(batch: Jets, tmp_path: Path, monkeypatch
     run_fit(supervised(batch), InOrder(batch, 8), tmp_path, settings_of())
     assert before == [0.0, 0.25, 0.5, 0.75]
     assert after == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_nothing_follows_a_step_that_is_skipped(batch: Jets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    after = []
+    monkeypatch.setattr(Supervised, "after_step", lambda self, progress: after.append(progress))
+    settings = settings_of(on_nonfinite="skip")
+    run_fit(supervised(batch), BadAt(batch, 8, 2), tmp_path, settings, file_names=["x.root"] * 10)
+    assert after == [0.25, 0.75, 1.0]
 
 
 def test_a_step_without_loss_and_gradient_is_named_once(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def state_after_a_step(name: str, settings: dict[str, Any], jets: Jets, *, bad: 
         torch.manual_seed(0)
         guard.begin(method)
         loss = method(batch, 0.1)["loss"]
-        guard.check(loss, batch, LOSS)
+        guard.check(loss, [batch], LOSS)
         loss.backward()
         if guard.decide(0, method, TrainingRun(Path("/dev/null"), writes=False)):
             optimizer.step()

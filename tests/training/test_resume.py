@@ -236,6 +236,7 @@ def test_settings_newer_than_the_run_have_their_defaults_and_are_logged(
     out = pretrain(settings, tmp_path / "r")
     config = yaml.safe_load((out / "config.yaml").read_text())
     del config["train"]["accumulate"], config["model"]["z_tokens"]
+    config["method"]["summary_weight"] = config["method"].pop("observables_weight")  # its earlier name
     (out / "config.yaml").write_text(yaml.safe_dump(config))
     pretrain(settings, out, resume=True)
     assert "newer than the run have their defaults: model.z_tokens, train.accumulate" in capsys.readouterr().err

@@ -26,6 +26,9 @@ _Collection = CollectionSettings | CollectionSource
 def with_definitions(settings: ModelSettings, files: Sequence[JetFile]) -> ModelSettings:
     """Return settings with the definitions of the chosen inputs, from the schemas of the files.
 
+    Definitions that the settings have already, of a run that is resumed or a model to go on from, keep their order: the
+    weights of inputs have no names.
+
     Raises:
         UsageError: an input that no file has, pt, deta or dphi left out, files that define a feature differently,
             or definitions that differ from the settings.
@@ -61,8 +64,10 @@ def with_definitions(settings: ModelSettings, files: Sequence[JetFile]) -> Model
         "collections": {name: source for name, source in collections.items() if name in chosen},
     }
     for key, definitions in own.items():
-        if (before := getattr(settings, key)) and before != definitions:
-            _raise_changed(key, before, definitions)
+        if before := getattr(settings, key):
+            if before != definitions:
+                _raise_changed(key, before, definitions)
+            own[key] = before  # in the order of the trained weights
     return settings.model_copy(update=own)
 
 

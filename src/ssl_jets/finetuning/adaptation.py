@@ -22,7 +22,7 @@ from ssl_jets.nn.task_weights import Mean
 from ssl_jets.training.run_setup import TrainingInputs
 
 
-def adapt(objective: Objective, inputs: TrainingInputs[FinetuneSettings], *, begins: bool) -> None:
+def adapt(objective: Objective, inputs: TrainingInputs[FinetuneSettings]) -> None:
     """Attach the adaptation of the settings to `objective` and fit source weights. Target labels are never read.
 
     A run that does not begin has its source weights in the checkpoint.
@@ -35,7 +35,7 @@ def adapt(objective: Objective, inputs: TrainingInputs[FinetuneSettings], *, beg
     target_jets = data.jets(data.unlabelled)
     inputs.run.log_message(f"domain: {target_jets:,} unlabelled jets of the target, {settings.method.adapt}")
     weights = attach(objective, settings.method, {part.file for part in data.unlabelled})
-    if weights is not None and begins:
+    if weights is not None and inputs.begins:
         fit_source_weights(weights, inputs)
 
 

@@ -94,7 +94,7 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     log_setup(inputs, pretrained, objective, counts)
     for line in lines:
         run.log_message(line)
-    adapt(objective, inputs, begins=begins)
+    adapt(objective, inputs)
 
     # Training
     jets_per_epoch = data.jets(data.train) if subset is None else len(subset)

@@ -101,7 +101,6 @@ def with_fold(settings: RunSettings[FinetuneSettings], fold: int) -> RunSettings
 def _write_scores(folds: list[RunSettings[FinetuneSettings]], models: list[Model], path: Path, log: Log) -> None:
     """Write the scores of all jets, in input order; they are held in memory, about 50 bytes and 4 a class each."""
     blocks: list[dict[str, Array]] = []
-    data = open_dataset(folds[0].data)
     for fold, (settings, model) in enumerate(zip(folds, models, strict=True)):
         data = open_dataset(settings.data)
         blocks += [rows | {"fold": np.full(len(rows["label"]), fold)} for rows in _rows(settings, data, model, log)]

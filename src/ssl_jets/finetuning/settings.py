@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ssl_jets.config import SHAPE, ModelSettings, Recipe, RunSettings, Settings, read_config, resolve
+from ssl_jets.config import INPUT_GROUPS, SHAPE, ModelSettings, Recipe, RunSettings, Settings, resolve
 from ssl_jets.data.loading.mixed import shares
-from ssl_jets.errors import UsageError
+from ssl_jets.errors import UsageError, nearest
 from ssl_jets.finetuning.adaptation_settings import (
     ADAPTED_Z,
     CoralSettings,
@@ -18,6 +18,8 @@ from ssl_jets.finetuning.adaptation_settings import (
     ReweightSettings,
     SinkhornSettings,
 )
+from ssl_jets.jets import COLUMNS
+from ssl_jets.methods._renamed import read_run_config
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.particles.tasks import ClassWeights
 from ssl_jets.nn.tasks import LABEL, TaskSettings
@@ -147,7 +149,7 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
     """
     pretrained = load_model(model)
     split, encoder = split_of(pretrained.facts["training"]), pretrained.encoder.cfg
-    base = [Recipe().layer(), {"data": split}] if stored is None else [read_config(stored)]
+    base = [Recipe().layer(), {"data": split}] if stored is None else [read_run_config(stored)]
     methods = [layer["method"] for layer in layers if isinstance(layer.get("method"), dict)]
     if any(method.get("adapt", "none") != "none" for method in methods) and stored is None:
         base.append({"data": {"unlabelled_ratio": 1.0}})
@@ -164,9 +166,37 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
     if settings.method.mode == "distil" and stored is None:
         targets = {"method": {"targets": targets_of(pretrained)}}
         settings = resolve(RunSettings[FinetuneSettings], targets, *all_layers)
+    if settings.method.mode == "distil":
+        settings = settings.model_copy(update={"model": student_inputs(settings.model, encoder)})
     _check_settings(settings, encoder)
     check_mode_and_batch(settings)
     return settings
+
+
+def student_inputs(student: ModelSettings, teacher: ModelSettings) -> ModelSettings:
+    """Return the settings of a student with the definitions of the inputs that its `model.inputs` chooses.
+
+    Raises:
+        UsageError: an input that its teacher does not have.
+    """
+    if student.inputs == teacher.inputs:
+        return student
+    chosen = student.inputs or ("columns",)
+    groups = {name: getattr(teacher, name) for name in INPUT_GROUPS[1:]}
+    known = [*COLUMNS, "columns", *(name for name, own in groups.items() if own)]
+    known += [name for own in groups.values() for name in own]
+    if unknown := [name for name in chosen if name not in known]:
+        raise UsageError(
+            "the teacher does not have this input",
+            where="model.inputs",
+            found=unknown[0],
+            allowed=nearest(unknown[0], known),
+        )
+    own = {
+        group: {name: one for name, one in definitions.items() if group in chosen or name in chosen}
+        for group, definitions in groups.items()
+    }
+    return student.model_copy(update=own)
 
 
 def _check_settings(settings: RunSettings[FinetuneSettings], encoder: ModelSettings) -> None:

@@ -85,10 +85,11 @@ def _seen(
     if mode == "auto" or MODES[mode].trains_inputs:
         return columns, tuple(inputs.context), inputs.collections
     model = load_model(settings.method.model) if pretrained is None else pretrained
-    if inputs.inputs == model.encoder.cfg.inputs:
-        trained = trained_columns(model, _canonical(columns, data))
-        if columns is not None or trained != data.columns:  # else all, so that files to validate on may lack some
-            columns = (*trained, *inputs.features)
+    if inputs.inputs != model.encoder.cfg.inputs:
+        return columns, tuple(inputs.context), inputs.collections
+    trained = trained_columns(model, _canonical(columns, data))
+    if columns is not None or trained != data.columns:  # else all, so that files to validate on may lack some
+        columns = (*trained, *inputs.features)
     collections = {name: one for name, one in inputs.collections.items() if name in model.collections}
     return columns, model.context, collections
 
@@ -107,8 +108,10 @@ def describe_columns(
     if new := new_columns(pretrained, columns):
         yield f"columns that the model was not trained with, and learns now: {', '.join(new)}"
     if settings.model.inputs != pretrained.encoder.cfg.inputs:
-        if hidden := [name for name in pretrained.columns if name not in columns]:
-            yield f"the teacher reads as missing the columns that its student does not read: {', '.join(hidden)}"
+        read = (*columns, *settings.model.context, *settings.model.collections)
+        inputs = (*pretrained.columns, *pretrained.context, *pretrained.collections)
+        if hidden := [name for name in inputs if name not in read]:
+            yield f"the teacher reads as missing the inputs that its student does not read: {', '.join(hidden)}"
     elif not MODES[settings.method.mode].starts_anew:
         available = _canonical(columns_of(settings.model, data.files), data)
         yield from column_differences(pretrained, [name for name in available if name not in new])

@@ -26,7 +26,7 @@ class Fault:
     Attributes:
         message: `LOSS` or `GRADIENT`.
         value: the value.
-        files: files of the jets of its batch, at most eight.
+        files: files of the jets that it was computed from, at most eight.
     """
 
     message: str
@@ -54,11 +54,12 @@ class NonFinite:
         if self.settings.on_nonfinite == "skip":
             self._buffers = [buffer.clone() for buffer in method.buffers()]
 
-    def check(self, value: Tensor | None, jets: Jets, message: str) -> None:
-        """Record the first value of this step that is not finite."""
-        if self._fault is not None or value is None or bool(torch.isfinite(value).all()):
+    def check(self, value: Tensor, batches: Sequence[Jets], message: str) -> None:
+        """Record the first value of this step that is not finite; it was computed from `batches`."""
+        if self._fault is not None or bool(torch.isfinite(value).all()):
             return
-        rows = [] if jets.source is None else jets.source[:, 0].unique().tolist()
+        sources = [jets.source[:, 0] for jets in batches if jets.source is not None]
+        rows = torch.cat(sources).unique().tolist() if sources else []
         files = tuple(self.file_names[row] for row in rows[:8])
         self._fault = Fault(message, float(value.detach().float().mean()), files)
 

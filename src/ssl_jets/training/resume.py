@@ -8,9 +8,10 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from ssl_jets import methods
-from ssl_jets.config import MethodSettings, RunSettings, read_config, resolve, to_yaml
+from ssl_jets.config import MethodSettings, RunSettings, resolve, to_yaml
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.errors import UsageError
+from ssl_jets.methods._renamed import read_run_config
 from ssl_jets.runtime.atomic import write_text
 from ssl_jets.runtime.overwriting import check_apart
 from ssl_jets.sharing.location import is_elsewhere, model_folder
@@ -73,7 +74,7 @@ def check_run(
             found=", ".join(changed),
             hint=f"--resume without them goes on with the settings of the run; it may change {may_change}",
         )
-    if newer := sorted(set(_flat(settings.model_dump(mode="json"))) - set(_flat(read_config(config)))):
+    if newer := sorted(set(_flat(settings.model_dump(mode="json"))) - set(_flat(read_run_config(config)))):
         run.log_message(f"settings that are newer than the run have their defaults: {', '.join(newer)}")
     return run
 
@@ -105,13 +106,14 @@ def open_run(
     """
     config = run.folder / "config.yaml"
     files = [view.identity for file in data.files for view in file.views]
+    own = {file.schema.sha256 for file in data.files} if Path(settings.data.format or "").is_file() else set()
     if not (resume and config.is_file()):
         check_apart([run.folder], [*_files_of(settings, data), *_models_of(settings)])
         run.create(settings, force=force)
-        run.record_or_check_files(files)
+        run.record_or_check_files(files, own)
     else:
         run.lock()
-        run.record_or_check_files(files)
+        run.record_or_check_files(files, own)
         if run.writes and (changes := _changes(settings, config)):
             write_text(config, to_yaml(settings))
             for key, (before, now) in changes.items():
@@ -137,7 +139,7 @@ def _models_of(settings: RunSettings[MethodSettings]) -> list[Path]:
 
 def _changes(settings: RunSettings[MethodSettings], config: Path) -> dict[str, tuple[Any, Any]]:
     """Compare the settings with the stored ones of a run; return those that differ by key: before, now."""
-    before = _flat(resolve(type(settings), read_config(config)).model_dump(mode="json"))
+    before = _flat(resolve(type(settings), read_run_config(config)).model_dump(mode="json"))
     now = _flat(settings.model_dump(mode="json"))
     if now["train.steps"] is not None and now["train.steps"] == before["train.steps"]:
         before["train.epochs"] = now["train.epochs"]  # the number of steps decides

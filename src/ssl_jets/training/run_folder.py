@@ -7,7 +7,7 @@ RUN/flatten.json             spectra of the training jets, with `data.flatten`
 RUN/snapshots/step-N/         the model at step N, with `train.snapshot_minutes`
 RUN/checkpoints/last.ckpt    for --resume only; last-1.ckpt is the one before it, and so on
 RUN/checkpoints/start.json   the model that a run goes on from (`train.model`); teacher.json, pretrained.json likewise
-RUN/checkpoints/files.json   name, size and digest of each input file, for --resume
+RUN/checkpoints/files.json   name, size and digest of each input file, and of a schema of your own, for --resume
 RUN/log.txt                  messages on the terminal
 """
 
@@ -18,7 +18,7 @@ import fcntl
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -146,21 +146,28 @@ class TrainingRun:
         except OSError as error:
             raise SslJetsError("the run folder cannot be written", where=self.folder, found=error.strerror) from None
 
-    def record_or_check_files(self, files: Sequence[FileId]) -> None:
+    def record_or_check_files(self, files: Sequence[FileId], schemas: Collection[str] = ()) -> None:
         """Record the input files of a new run, or check that a resumed run has the same ones.
 
+        Args:
+            files: the files.
+            schemas: SHA-256 of the user's own schemas that they are read with. Another order of the classes, another
+                unit or cut would change what the weights mean.
+
         Raises:
-            UsageError: names or contents differ.
+            UsageError: names, contents or schemas differ.
         """
         record = self.files
         if not self.has_checkpoint:
             if self.writes:
-                write_text(record, json.dumps(files))
+                write_text(record, json.dumps({"files": files, "schemas": sorted(schemas)}))
         elif not record.is_file():
             self.log_message("an older ssl-jets began the run and recorded no files: they are taken as unchanged")
         else:
             with guarded("the list of files of the run cannot be read", record, hint="--force begins the run anew"):
-                recorded = [FileId(*row) for row in json.loads(read_text(record))]
+                stored = json.loads(read_text(record))
+                rows, known = (stored["files"], stored["schemas"]) if isinstance(stored, dict) else (stored, None)
+                recorded = [FileId(*row) for row in rows]
             before = Counter((file.name, file.digest) for file in recorded)
             now = Counter((file.name, file.digest) for file in files)
             if before != now:
@@ -170,6 +177,12 @@ class TrainingRun:
                     where=record,
                     found=f"other names or contents: {', '.join(list(differing)[:8])}",
                     hint="--resume with the files as they were, or --out OTHER for a new run",
+                )
+            if known not in (None, sorted(schemas)):  # None in the records of older versions
+                raise UsageError(
+                    "the schema is not the one that the run began with",
+                    where=record,
+                    hint="--resume with the schema as it was, or --out OTHER for a new run",
                 )
 
     def log_message(self, message: str) -> None:

@@ -20,9 +20,10 @@ from ssl_jets.data.loading.base import Stream
 from ssl_jets.diagnostics.collapse import ADVICE, Verdict
 from ssl_jets.diagnostics.monitor import EARLY_STEPS, Monitor, summary_line
 from ssl_jets.errors import SslJetsError
+from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.collectives import alone
-from ssl_jets.nn.task_weights import mean_of_batches
+from ssl_jets.nn.task_weights import Mean, mean_of_batches
 from ssl_jets.nn.transformer import Transformer
 from ssl_jets.runtime.process_group import Ranks
 from ssl_jets.training import checkpoint
@@ -120,19 +121,20 @@ class TrainingState:
         progress = self.schedule.progress(self.step)
         self.lr = self.learning_rate()
         set_rates(self.optimizer, self.lr, self.method.lr_multipliers(progress))
-        batches = []
+        batches, parts_of_batches = list[Jets](), list[dict[str, list[Mean]]]()
         for micro in range(settings.accumulate):
             jets = next(self.stream)
             with fabric.no_backward_sync(self.wrapped, enabled=micro < settings.accumulate - 1):
                 parts = self.wrapped(jets.to(fabric.device), progress, settings.hide_features)
-                self.nonfinite.check(parts["loss"], jets, LOSS)
+                self.nonfinite.check(parts["loss"], [jets], LOSS)
                 fabric.backward(parts["loss"] / settings.accumulate)
-            batches.append(self.placement.trained.last)
+            batches.append(jets)
+            parts_of_batches.append(self.placement.trained.last)
             self.jets += len(jets) * fabric.world_size
         skip_frozen(self.optimizer)
         clipped = fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=settings.clip, error_if_nonfinite=False)
         norm = full(clipped)  # type: ignore[arg-type]
-        self.nonfinite.check(norm, jets, GRADIENT)
+        self.nonfinite.check(norm, batches, GRADIENT)
         taken = self.nonfinite.decide(self.step, self.placement.trained, self.run)
         if taken:
             self.optimizer.step()
@@ -140,7 +142,7 @@ class TrainingState:
         if taken:
             self.placement.trained.after_step(self.schedule.progress(self.step + 1))
         self.step += 1
-        return {"loss": 0.0} | mean_of_batches(batches) | {"grad_norm": float(norm)}
+        return {"loss": 0.0} | mean_of_batches(parts_of_batches) | {"grad_norm": float(norm)}
 
     def save(self, path: Path) -> None:
         """Write a checkpoint. All ranks call this; rank 0 writes the states of all streams."""

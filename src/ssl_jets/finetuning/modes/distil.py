@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ssl_jets.config import INPUT_GROUPS
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.finetuning.modes.base import Mode
 from ssl_jets.finetuning.objective import Objective, Term
@@ -28,7 +29,10 @@ class DistilMode(Mode):
     """Training of a student; the teacher is frozen."""
 
     def encoder(self, pretrained: Model) -> BaseEncoder:
-        """Return a student of size `model.size`, with random weights and the teacher's feature statistics, if any."""
+        """Return a student of size `model.size`, with random weights.
+
+        It has the statistics of the teacher's inputs, unless it reads others.
+        """
         known = targets_of(pretrained)
         if missing := set(self.settings.method.targets) - set(known):
             raise UsageError(
@@ -40,7 +44,7 @@ class DistilMode(Mode):
             )
         self.teacher = pretrained
         student = build_encoder(self.settings.model)
-        if isinstance(pretrained.encoder, Encoder):
+        if self._same_inputs:
             student.copy_statistics(pretrained.encoder)
         return student
 
@@ -50,7 +54,7 @@ class DistilMode(Mode):
 
     def prepare(self, objective: Objective) -> None:
         """Check that the teacher has the classes of the files."""
-        objective.fits_inputs = not isinstance(self.teacher.encoder, Encoder)
+        objective.fits_inputs = not self._same_inputs
         if objective.tasks.head is not None and set(self.teacher.labels) != set(objective.labels):
             raise DataError(
                 "the classes of the teacher are not those of the files",
@@ -58,6 +62,13 @@ class DistilMode(Mode):
                 allowed=self.teacher.labels,
                 hint="--set data.labels=[...] names the label columns to use",
             )
+
+    @property
+    def _same_inputs(self) -> bool:
+        """True if student and teacher compute the same features, of the same definitions."""
+        encoder, student = self.teacher.encoder, self.settings.model
+        same = all(getattr(encoder.cfg, group) == getattr(student, group) for group in INPUT_GROUPS[1:])
+        return isinstance(encoder, Encoder) and same
 
 
 class DistillationTerm(Term):

@@ -56,8 +56,8 @@ class ProbeMode(Mode):
                 )
 
         with closing(inputs.run.loggers):
-            train_heads(objective, inputs, log_step)
-        return FitResult(steps, steps * train.batch_size, time.monotonic() - started)
+            jets = train_heads(objective, inputs, log_step)
+        return FitResult(steps, steps * jets, time.monotonic() - started)
 
     def dry_run(self, objective: Objective, batches: Sequence[Jets], fabric: Fabric) -> float:
         """Measure the seconds of computing z of a batch, once for all steps, plus one step of the heads on it."""
@@ -85,8 +85,11 @@ def train_heads(
     objective: Objective,
     inputs: TrainingInputs[FinetuneSettings],
     log_step: Callable[[int, float], None] = lambda step, loss: None,
-) -> None:
-    """Compute z once, then train the heads on it. Every rank does all of the work, which takes seconds."""
+) -> int:
+    """Compute z once, then train the heads on it; return the number of jets of a step.
+
+    Every rank does all of the work, which takes seconds.
+    """
     train = inputs.settings.train
     steps = train.steps or 1
     z, targets = cached_z(objective, inputs)
@@ -111,6 +114,7 @@ def train_heads(
                 progress=progress,
                 **options,
             )
+    return min(train.batch_size, len(z))
 
 
 def cached_z(objective: Objective, inputs: TrainingInputs[FinetuneSettings]) -> tuple[Tensor, Jets]:
