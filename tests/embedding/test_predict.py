@@ -305,11 +305,11 @@ def test_a_file_for_each_input_and_their_merge(tmp_path: Path, runs: dict[str, P
         predict([runs["tagger"]], sources, tmp_path / "s.root", **options)
 
 
-@pytest.mark.parametrize(("parts", "resume"), [(2, False), (4, True)])
+@pytest.mark.parametrize(("parts", "resume"), [(2, False), (4, True), (0, False)])
 def test_an_unopened_file_has_no_number_in_the_merged_file(
     tmp_path: Path, runs: dict[str, Path], sources: list[str], parts: int, resume: bool
 ) -> None:
-    """The second of four parts has no other file."""
+    """The second of four parts has no other file; 0 parts are a file for each input."""
     broken, logged = tmp_path / "broken.root", list[str]()
     broken.write_bytes(b"root" + bytes(100))
     names = [sources[0], str(broken), sources[1], sources[2]]
@@ -317,13 +317,18 @@ def test_an_unopened_file_has_no_number_in_the_merged_file(
         "data": DataSettings(bad_files="skip"),
         "log": logged.append,
         "keep": ["aux_genpart_pid"],
+        "scores": ["D = log(jet_pt)"],
     }
-    run([runs["tagger"]], names, tmp_path / "one.npz", scores=["D = log(jet_pt)"], **options)
+    run([runs["tagger"]], names, tmp_path / "one.npz", **options)
     written = [tmp_path / f"{number}.npz" for number in range(1, parts + 1)]
     for number, path in enumerate(written, 1):
-        part = PartOf(number, parts)
-        run([runs["tagger"]], names, path, scores=["D = log(jet_pt)"], part=part, resume=resume, **options)
-    assert (f"WARNING: no jet of part 2 of {parts} can be used" in logged) == (parts == 4)
+        run([runs["tagger"]], names, path, part=PartOf(number, parts), resume=resume, **options)
+    if not parts:
+        out = tmp_path / "of-{name}.npz"
+        written = list(predict([runs["tagger"]], names, out, per_file=True, batch_size=16, **options).paths)
+        assert [path.stem for path in written] == [f"of-{Path(name).stem}" for name in names]
+        assert [len(read_scores(path)) for path in written] == [SIZES[0], 0, *SIZES[1:]]
+    assert (f"WARNING: no jet of part 2 of {parts or 4} can be used" in logged) == (parts != 2)
     merge_parts(written, tmp_path / "merged.npz")
     assert (tmp_path / "merged.npz").read_bytes() == (tmp_path / "one.npz").read_bytes()
 
