@@ -400,6 +400,25 @@ def test_parts_that_are_cut_at_other_batches_are_not_merged(
     assert merge_parts(parts[2:], tmp_path / "out.npz", partial=True).missing == (1, 2)
 
 
+def test_parts_of_inputs_that_some_could_not_open_are_not_merged(
+    tmp_path: Path, runs: dict[str, Path], sources: list[str]
+) -> None:
+    """Four parts of files of 50, 40 and 150 jets: the first has the file of 50, or without the last file nothing."""
+    last, options = tmp_path / "last.root", {"data": DataSettings(bad_files="skip"), "batch_size": 64}
+    names = [sources[0], sources[2], str(last)]
+    parts = [tmp_path / f"{number}.npz" for number in (1, 2, 3, 4)]
+    last.write_bytes(b"root" + bytes(100))
+    run([runs["tagger"]], names, parts[0], part=PartOf(1, 4), **options)
+    last.unlink()
+    write_tree(last, {"tree": jetclass_branches(150, label="Hbb", seed=9)}, cluster=50)
+    for number, part in enumerate(parts[1:], 2):
+        run([runs["tagger"]], names, part, part=PartOf(number, 4), **options)
+    with pytest.raises(UsageError, match=r"(?s)opened for some parts.*last\.root"):
+        merge_parts(parts, tmp_path / "out.npz")
+    run([runs["tagger"]], names, parts[0], part=PartOf(1, 4), force=True, **options)
+    assert merge_parts(parts, tmp_path / "out.npz").rows == 240
+
+
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0"])
 def test_a_part_is_one_of_n(text: str) -> None:
     with pytest.raises(UsageError, match="I/N"):
