@@ -20,7 +20,7 @@ from ssl_jets.data.seen import check_same, fingerprint
 from ssl_jets.data.skipped import file_names, require_jets
 from ssl_jets.data.split import share
 from ssl_jets.embedding.encoding import Progress, batches_of, with_finite_z
-from ssl_jets.embedding.finished import CHANGES, is_finished
+from ssl_jets.embedding.finished import is_finished
 from ssl_jets.embedding.inputs import Inputs
 from ssl_jets.embedding.options import OutputOptions
 from ssl_jets.embedding.outputs import Output
@@ -215,7 +215,7 @@ def _kept(folder: KeptFolder, plan: dict[str, Any], *, force: bool) -> KeptFolde
 
 def _plan(work: Work, inputs: Inputs, metadata: ZMetadata) -> dict[str, Any]:
     """Return everything that the rows of the pieces depend on."""
-    plan = {name: value for name, value in metadata.to_dict().items() if name not in CHANGES}
+    plan = {name: value for name, value in metadata.to_dict().items() if name != "left_out"}  # known at the end only
     plan |= {
         "columns": [[column.name, column.dtype, column.width] for column in work.columns],
         "entries": [[one.file, one.start, one.stop] for one in inputs.ranges],
