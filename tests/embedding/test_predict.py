@@ -19,6 +19,7 @@ import torch
 from ssl_jets.config import DataSettings, ModelSettings
 from ssl_jets.data.files import EntryRange, open_files, whole
 from ssl_jets.data.read import read_jets
+from ssl_jets.data.request import NOT_SELECTED
 from ssl_jets.data.seen import Seen
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.embedding.embed import embed
@@ -544,7 +545,12 @@ def test_a_part_without_entries_is_no_warning() -> None:
     for left_out in ({}, {"broken.root": "the file cannot be read"}):
         inputs: Any = SimpleNamespace(ranges=[], part=PartOf(1, 2), left_out=left_out)
         _require_some(inputs, Counter(), logged.append)
+    for reason in ("no particles", NOT_SELECTED):
+        inputs = SimpleNamespace(ranges=[EntryRange(0, 0, 5)], part=PartOf(2, 2), left_out={})
+        _require_some(inputs, Counter({reason: 5}), logged.append)
     assert logged == [
         "note: part 1 of 2 has no entries; the other parts have all",
         "WARNING: no jet of part 1 of 2 can be used",
+        "WARNING: no jet of part 2 of 2 can be used",
+        "WARNING: no jet of part 2 of 2 is selected",
     ]

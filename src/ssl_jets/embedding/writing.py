@@ -258,15 +258,16 @@ def _pieces(work: Work, inputs: Inputs, ranks: Ranks) -> list[list[EntryRange]]:
 
 def _require_some(inputs: Inputs, skipped: Counter[str], log: Log) -> None:
     """Check that some jet can be used, once the shares of all processes are done; of a part, log that none can."""
-    jets = count(inputs.ranges) - skipped.total()
+    jets, unselected = count(inputs.ranges) - skipped.total(), set(+skipped) == {NOT_SELECTED}
     if inputs.part is None:
         where = file_names(inputs.files, inputs.ranges)
-        purpose = "that is selected" if set(+skipped) == {NOT_SELECTED} else "that can be embedded"
+        purpose = "that is selected" if unselected else "that can be embedded"
         require_jets(jets, purpose, where=where, left_out=skipped)
     elif not inputs.ranges and not inputs.left_out:  # one basket cannot be shared out
         log(f"note: part {inputs.part.number} of {inputs.part.of} has no entries; the other parts have all")
     elif not jets:
-        log(f"WARNING: no jet of part {inputs.part.number} of {inputs.part.of} can be used")
+        what = "is selected" if unselected else "can be used"
+        log(f"WARNING: no jet of part {inputs.part.number} of {inputs.part.of} {what}")
 
 
 def _skipped(folder: Path, pieces: int) -> Counter[str]:
