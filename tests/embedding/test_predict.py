@@ -17,8 +17,10 @@ import pytest
 import torch
 
 from ssl_jets.config import DataSettings, ModelSettings
-from ssl_jets.data.files import open_files
+from ssl_jets.data.files import EntryRange, open_files, whole
 from ssl_jets.data.read import read_jets
+from ssl_jets.data.request import NOT_SELECTED
+from ssl_jets.data.seen import Seen
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.embedding.embed import embed
 from ssl_jets.embedding.inputs import PartOf
@@ -33,6 +35,7 @@ from ssl_jets.nn.regression import Regressor
 from ssl_jets.runtime import threads
 from ssl_jets.runtime.signals import Interrupted
 from ssl_jets.zfile import merge_parts, read_metadata, read_scores, read_z
+from ssl_jets.zfile import metadata as written_metadata
 from support.jetclass_files import jetclass_branches, write_tree
 
 CLASSES = ("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl")
@@ -41,13 +44,20 @@ FORMATS = (".root", ".parquet", ".h5", ".npz")
 
 
 def save(
-    folder: Path, seed: int, *, head: bool = True, kind: str | None = None, labels: Sequence[str] = CLASSES
+    folder: Path,
+    seed: int,
+    *,
+    head: bool = True,
+    kind: str | None = None,
+    labels: Sequence[str] = CLASSES,
+    training: dict[str, Any] | None = None,
 ) -> Path:
     torch.manual_seed(seed)
     encoder = Encoder(ModelSettings(size="tiny", blocks=1))
     regressor = None if kind is None else Regressor(encoder.dim, ["jet_sdmass", "jet_tau2/jet_tau1"], kind=kind)  # type: ignore[arg-type]
     classifier = ClassHead(encoder.dim, len(labels)) if head else None
-    model = Model(encoder, classifier, tuple(labels) if head else (), {"method": "mae"}, regressor=regressor)
+    facts = {"method": "mae", "training": training or {}}
+    model = Model(encoder, classifier, tuple(labels) if head else (), facts, regressor=regressor)
     save_model(model, folder / "model")
     return folder
 
@@ -305,27 +315,40 @@ def test_a_file_for_each_input_and_their_merge(tmp_path: Path, runs: dict[str, P
         predict([runs["tagger"]], sources, tmp_path / "s.root", **options)
 
 
-@pytest.mark.parametrize(("parts", "resume"), [(2, False), (4, True)])
+@pytest.mark.parametrize(("parts", "resume"), [(2, False), (4, True), (0, False)])
 def test_an_unopened_file_has_no_number_in_the_merged_file(
-    tmp_path: Path, runs: dict[str, Path], sources: list[str], parts: int, resume: bool
+    tmp_path: Path, sources: list[str], parts: int, resume: bool
 ) -> None:
-    """The second of four parts has no other file."""
+    """The second of four parts has no other file; 0 parts are a file for each input. Trained on are two files."""
+    files = open_files(resolve_sources([sources[0], sources[2]]))
+    seen = Seen.of_parts(files, whole(files), [EntryRange(1, 10, 20)])
+    tagger = save(tmp_path / "tagger", 0, training=seen.facts())
     broken, logged = tmp_path / "broken.root", list[str]()
     broken.write_bytes(b"root" + bytes(100))
     names = [sources[0], str(broken), sources[1], sources[2]]
     options: dict[str, Any] = {
-        "data": DataSettings(bad_files="skip"),
+        "data": DataSettings(bad_files="skip", where="jet_pt > 700"),
         "log": logged.append,
         "keep": ["aux_genpart_pid"],
+        "scores": ["D = log(jet_pt)"],
     }
-    run([runs["tagger"]], names, tmp_path / "one.npz", scores=["D = log(jet_pt)"], **options)
+    run([tagger], names, tmp_path / "one.npz", **options)
     written = [tmp_path / f"{number}.npz" for number in range(1, parts + 1)]
     for number, path in enumerate(written, 1):
-        part = PartOf(number, parts)
-        run([runs["tagger"]], names, path, scores=["D = log(jet_pt)"], part=part, resume=resume, **options)
-    assert (f"WARNING: no jet of part 2 of {parts} can be used" in logged) == (parts == 4)
+        run([tagger], names, path, part=PartOf(number, parts), resume=resume, **options)
+    if not parts:
+        out = tmp_path / "of-{name}.npz"
+        written = list(predict([tagger], names, out, per_file=True, batch_size=16, **options).paths)
+        assert [path.stem for path in written] == [f"of-{Path(name).stem}" for name in names]
+        assert [len(read_scores(path)) > 0 for path in written] == [True, False, False, True]
+        trained = [read_metadata(path)["trained"] for path in written]
+        assert trained == [[[0, 0, 50]], [], [], [[3, 0, 10], [3, 20, 40]]]
+    assert (f"WARNING: no jet of part 2 of {parts or 4} can be used" in logged) == (parts != 2)
     merge_parts(written, tmp_path / "merged.npz")
     assert (tmp_path / "merged.npz").read_bytes() == (tmp_path / "one.npz").read_bytes()
+    metadata = read_metadata(tmp_path / "merged.npz")
+    assert metadata["trained"] == [[0, 0, 50], [2, 0, 10], [2, 20, 40]]
+    assert 0 < metadata["left_out"]["not selected by where"] < 90
 
 
 def test_parts_without_labels_and_with_other_types_merge_to_one_run(tmp_path: Path, runs: dict[str, Path]) -> None:
@@ -395,6 +418,25 @@ def test_parts_that_are_cut_at_other_batches_are_not_merged(
     assert merge_parts(parts[2:], tmp_path / "out.npz", partial=True).missing == (1, 2)
 
 
+def test_parts_of_inputs_that_some_could_not_open_are_not_merged(
+    tmp_path: Path, runs: dict[str, Path], sources: list[str]
+) -> None:
+    """Four parts of files of 50, 40 and 150 jets: the first has the file of 50, or without the last file nothing."""
+    last, options = tmp_path / "last.root", {"data": DataSettings(bad_files="skip"), "batch_size": 64}
+    names = [sources[0], sources[2], str(last)]
+    parts = [tmp_path / f"{number}.npz" for number in (1, 2, 3, 4)]
+    last.write_bytes(b"root" + bytes(100))
+    run([runs["tagger"]], names, parts[0], part=PartOf(1, 4), **options)
+    last.unlink()
+    write_tree(last, {"tree": jetclass_branches(150, label="Hbb", seed=9)}, cluster=50)
+    for number, part in enumerate(parts[1:], 2):
+        run([runs["tagger"]], names, part, part=PartOf(number, 4), **options)
+    with pytest.raises(UsageError, match=r"(?s)opened for some parts.*last\.root"):
+        merge_parts(parts, tmp_path / "out.npz")
+    run([runs["tagger"]], names, parts[0], part=PartOf(1, 4), force=True, **options)
+    assert merge_parts(parts, tmp_path / "out.npz").rows == 240
+
+
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0"])
 def test_a_part_is_one_of_n(text: str) -> None:
     with pytest.raises(UsageError, match="I/N"):
@@ -446,7 +488,9 @@ def test_a_resumed_file_is_that_of_an_undisturbed_run(
     assert any("finished before" in line for line in said)
 
 
-def test_finished_parts_of_another_run_are_refused(tmp_path: Path, runs: dict[str, Path], sources: list[str]) -> None:
+def test_finished_parts_of_another_run_are_refused(
+    tmp_path: Path, runs: dict[str, Path], sources: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "s.npz"
     resumable: dict[str, Any] = {
         "resume": True,
@@ -455,9 +499,13 @@ def test_finished_parts_of_another_run_are_refused(tmp_path: Path, runs: dict[st
     }
     with pytest.raises(Interrupted):
         run([runs["tagger"]], sources, out, report=stop_after(60), **resumable)
-    for other in ({"keep": ["jet_pt"]}, {"batch_size": 8}, {"scores": ["D = Hbb"]}):
+    for other in ({"keep": ["jet_pt"]}, {"batch_size": 8}, {"scores": ["D = Hbb"]}, {"precision": "bf16-mixed"}):
         with pytest.raises(UsageError, match="another run"):
             run([runs["tagger"]], sources, out, **resumable | other)
+    with monkeypatch.context() as patch:  # its rows may differ
+        patch.setattr(written_metadata, "__version__", "0.0.1")
+        with pytest.raises(UsageError, match=r"(?s)another run.*differs in package_version"):
+            run([runs["tagger"]], sources, out, **resumable)
     with pytest.raises(UsageError, match=r"(?s)another run.*model_sha256"):
         run([runs["third"]], sources, out, **resumable)
     changed = tmp_path / "changed.yaml"
@@ -497,7 +545,12 @@ def test_a_part_without_entries_is_no_warning() -> None:
     for left_out in ({}, {"broken.root": "the file cannot be read"}):
         inputs: Any = SimpleNamespace(ranges=[], part=PartOf(1, 2), left_out=left_out)
         _require_some(inputs, Counter(), logged.append)
+    for reason in ("no particles", NOT_SELECTED):
+        inputs = SimpleNamespace(ranges=[EntryRange(0, 0, 5)], part=PartOf(2, 2), left_out={})
+        _require_some(inputs, Counter({reason: 5}), logged.append)
     assert logged == [
         "note: part 1 of 2 has no entries; the other parts have all",
         "WARNING: no jet of part 1 of 2 can be used",
+        "WARNING: no jet of part 2 of 2 can be used",
+        "WARNING: no jet of part 2 of 2 is selected",
     ]

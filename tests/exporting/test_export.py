@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ssl_jets import __version__, api
-from ssl_jets.config import FeatureSettings, ModelSettings
+from ssl_jets.config import DataSettings, FeatureSettings, ModelSettings
+from ssl_jets.data.sources import sample_sources
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.exporting import exporter as verb
 from ssl_jets.exporting import parity
@@ -25,6 +26,7 @@ from ssl_jets.exporting.padded import PaddedEncoder
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.model import Model
 from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.heads import ClassHead
 from support.exported import Exported, save_tagger
 from support.small_models import CLASSES, made_jets, tiny_encoder, without_columns
 
@@ -122,6 +124,21 @@ def test_eight_bits_make_a_smaller_file_with_nearly_the_same_z(exported: Exporte
     assert loss.auc[0] == pytest.approx(loss.auc[1], abs=0.05)
     kinds = [node.op_type for node in onnx.load(loss.path).graph.node]
     assert kinds.count("MatMulInteger") == 4 * len(blocks)
+
+
+@pytest.mark.parametrize("chosen", [CLASSES, CLASSES[:2], CLASSES[::-1]], ids=len)
+def test_labels_are_of_the_classes_of_the_model(chosen: tuple[str, ...]) -> None:
+    """`data.labels` chooses classes and their order; in another order than the model's, the labels are not used."""
+    classes = CLASSES[: len(chosen)]
+    model = Model(Encoder(ModelSettings(size="tiny", blocks=1)), ClassHead(64, len(classes)), classes)
+    sources = tuple(source.path for source in sample_sources())
+    jets, labels = verb.labelled_jets(
+        model, DataSettings(sources=sources, labels=chosen, bad_jets="skip"), 20, lambda line: None
+    )
+    assert jets.labels is not None
+    assert [chosen[label] for label in jets.labels[:2].tolist()] == ["Hbb", "Hbb"]
+    assert (labels is not None) == (chosen == classes)
+    assert labels is None or labels.tolist() == jets.labels.tolist()
 
 
 def test_a_graph_that_differs_is_refused_and_not_written(

@@ -194,20 +194,39 @@ def test_a_part_written_after_its_index_and_a_changed_index_are_refused(tmp_path
             read_z(index)
 
 
-def test_columns_of_other_types_and_a_missing_label_are_converted(tmp_path: Path) -> None:
+def write_types(folder: Path, largest: int) -> list[Path]:
+    """Write a part with labels and a floating column, and one without labels with whole numbers in this column."""
     paths = []
     for number, dtype in enumerate(("f4", "i8")):
         columns = [Column("z", "f4", 2), *z_columns("jet", 2, labelled=number == 0)[1:], Column("tracks", dtype)]
         rows = {column.name: np.ones((3, *column.shape), column.dtype) for column in columns}
         rows["source_file"][:] = number
+        if number:
+            rows["tracks"][2] = largest
         listed = tuple((column.name, column.dtype, column.width) for column in columns)
         place = PartMetadata(number + 1, 2, number, 2, "f00", ((number, 0, 3),), listed)
         names = ("QCD", "Hbb") if number == 0 else ()
         metadata = replace(METADATA, files=(f"{number}.root",), label_names=names, part=place)
-        paths.append(tmp_path / f"{number}.parquet")
+        paths.append(folder / f"{number}.parquet")
         with ZWriter(paths[-1], columns, metadata) as writer:
             writer.write(rows)
-    merge_parts(paths, tmp_path / "z.json")
+    return paths
+
+
+def test_columns_of_other_types_and_a_missing_label_are_converted(tmp_path: Path) -> None:
+    merge_parts(write_types(tmp_path, 2**53 - 1), tmp_path / "z.json")
     file = read_z(tmp_path / "z.json")
     assert file.columns["label"].tolist() == [1, 1, 1, -1, -1, -1]
     assert file.columns["tracks"].dtype == np.float64
+    assert file.columns["tracks"][-1] == 2**53 - 1
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, -(2**53) - 1])
+def test_whole_numbers_that_another_part_would_round_are_refused(tmp_path: Path, number: int) -> None:
+    parts = write_types(tmp_path, number)
+    with pytest.raises(DataError, match=r"(?s)too large.*1\.parquet, column tracks"):
+        merge_parts(parts, tmp_path / "z.npz")
+    assert not (tmp_path / "z.npz").exists()
+    merge_parts(parts, tmp_path / "z.json")
+    with pytest.raises(DataError, match="too large"):
+        read_z(tmp_path / "z.json")

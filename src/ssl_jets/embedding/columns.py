@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 
 def column_of(target: str) -> str:
     """Return the column of a regressed target.
@@ -13,11 +15,12 @@ def column_of(target: str) -> str:
     return "pred_" + target.replace("/", "_over_")
 
 
-def quantile_of(column: str, level: float) -> str:
-    """Return the column of a quantile.
+def regressed_columns(targets: Iterable[str], levels: Sequence[float]) -> list[str]:
+    """Return the columns of regressed targets, each followed by its quantiles.
 
     Example:
-        >>> quantile_of("pred_jet_sdmass", 0.16), quantile_of("pred_jet_sdmass", 0.975)
-        ('pred_jet_sdmass_q16', 'pred_jet_sdmass_q97p5')
+        >>> regressed_columns(["jet_pt", "Jet.Mass"], [0.975])
+        ['pred_jet_pt', 'pred_jet_pt_q97p5', 'pred_Jet.Mass', 'pred_Jet.Mass_q97p5']
     """
-    return f"{column}_q{100 * level:g}".replace(".", "p")
+    quantiles = [f"_q{100 * level:g}".replace(".", "p") for level in levels]
+    return [column_of(target) + quantile for target in targets for quantile in ("", *quantiles)]

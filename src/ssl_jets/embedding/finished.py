@@ -12,8 +12,8 @@ from ssl_jets.runtime.atomic import check_output
 from ssl_jets.zfile import Column, ZMetadata
 from ssl_jets.zfile.opening import open_file
 
-CHANGES = ("left_out", "package_version")
-"""Metadata that are known only at the end, or do not change the rows."""
+_MAY_DIFFER = ("left_out", "package_version")
+"""Metadata that are known only at the end, or tell the version that wrote all rows."""
 _OPTIONS = {
     "model_sha256": "--model",
     "models": "--model",
@@ -44,7 +44,7 @@ def is_finished(out: Path, metadata: ZMetadata, columns: Sequence[Column]) -> bo
     with open_file(out) as file:
         stored, available = file.metadata, {*file.names}
     expected = json.loads(json.dumps(metadata.to_dict()))
-    names = [name for name in dict.fromkeys((*expected, "where")) if name not in CHANGES]
+    names = [name for name in dict.fromkeys((*expected, "where")) if name not in _MAY_DIFFER]
     differ = [name for name in names if stored.get(name) != expected.get(name)]
     if ("z" in available) != any(column.name == "z" for column in columns):  # no metadata of a scores file tell it
         differ.append("z")

@@ -57,7 +57,7 @@ class Inputs:
     Attributes:
         sources: all inputs of the job, with other parts.
         files: the opened files.
-        numbers: number in `sources` of each of `files`, int32; of a whole job the number in `files`.
+        numbers: number in `sources` of each of `files`, int32; of a job with one output the number in `files`.
         ranges: entries to encode, with indices into `files`.
         part: the part; None for a whole job.
         first: number in `sources` of the first input of the part.
@@ -140,13 +140,20 @@ def trained_entries(files: Sequence[JetFile], seen: Seen) -> tuple[tuple[int, in
 
 
 def open_inputs(
-    names: Sequence[str], data: DataSettings, part: PartOf | None, seen: Seen, *, batch: int, log: Log
+    names: Sequence[str],
+    data: DataSettings,
+    part: PartOf | None,
+    seen: Seen,
+    *,
+    per_file: bool,
+    batch: int,
+    log: Log,
 ) -> Inputs:
     """Open the files of a job or of one of its parts, and log what is remarkable about them.
 
     Parts are runs of whole files, and only these files are opened; with fewer files than parts, runs of
     entries cut at multiples of `batch` in a file, so that the batches equal the batches of one run. A part may have no
-    jets, or no file that can be opened: the other parts of its job have them.
+    jets, or no file that can be opened: the other parts of its job have them. With `per_file` each input is a part.
 
     Raises:
         SslJetsError: no files, or a file that cannot be opened.
@@ -160,12 +167,12 @@ def open_inputs(
     for line in (*skipped_files(left_out), *copies_of(files), *find_suspicions(files), *seen.notes(files)):
         log(line)
     numbers = np.arange(len(files), dtype=np.int32)
-    ranges = whole(files)
-    if part is not None:
+    if part is not None or per_file:
         positions = {source: number for number, source in enumerate(sources)}
         numbers = np.array([positions[file.source] for file in files], np.int32)
-        if part.of > len(sources):
-            ranges = share(ranges, part.number - 1, part.of, batch)
+    ranges = whole(files)
+    if part is not None and part.of > len(sources):
+        ranges = share(ranges, part.number - 1, part.of, batch)
     names_in_order = "\n".join(map(str, sources)).encode(errors="surrogateescape")
     return Inputs(
         sources=tuple(sources),

@@ -123,7 +123,15 @@ def _open(
     """Open the inputs, and return them with the columns to read and to write, and the metadata without input files."""
     models = output.models
     seen = Seen.of(joint_training([model.training for model in models]))
-    inputs = open_inputs(sources, options.data, options.part, seen, batch=options.batch_size, log=options.log)
+    inputs = open_inputs(
+        sources,
+        options.data,
+        options.part,
+        seen,
+        per_file=options.per_file,
+        batch=options.batch_size,
+        log=options.log,
+    )
     read = tuple(dict.fromkeys((*options.keep, *output.jet_columns)))
     to_encode = output.prepare(inputs.files, options.log) if inputs.files else ()
     context = tuple(dict.fromkeys(name for model in models for name in model.context))

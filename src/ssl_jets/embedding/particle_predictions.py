@@ -9,7 +9,7 @@ import torch
 
 from ssl_jets.arrays import Array
 from ssl_jets.data.files import JetFile
-from ssl_jets.embedding.columns import column_of, quantile_of
+from ssl_jets.embedding.columns import column_of, regressed_columns
 from ssl_jets.embedding.outputs import Output
 from ssl_jets.jets import Jets
 from ssl_jets.model import Model
@@ -75,9 +75,7 @@ def predicted_columns(heads: ParticleHeads) -> tuple[str, ...]:
     """Return the names of the predicted columns of heads, in the order of `predictions`."""
     levels = () if heads.regressor is None else heads.regressor.levels
     names = [f"p_{target.name}_{label}" for target in heads.classified for label in target.classes]
-    for target in heads.regressed:
-        column = column_of(target.name)
-        names += [column, *(quantile_of(column, level) for level in levels)]
+    names += regressed_columns((target.name for target in heads.regressed), levels)
     return (*names, *(column_of(target.name) for target in heads.grouped))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ssl_jets.arrays import Array
 from ssl_jets.data.files import JetFile
-from ssl_jets.embedding.columns import column_of, quantile_of
+from ssl_jets.embedding.columns import column_of, regressed_columns
 from ssl_jets.embedding.discriminants import Discriminant, parse_all
 from ssl_jets.embedding.job import OutputSummary, check_options, write_output
 from ssl_jets.embedding.options import OutputOptions
@@ -130,9 +130,7 @@ def _targets(model: Model) -> tuple[tuple[str, ...], tuple[float, ...]]:
 def _predicted_columns(model: Model) -> tuple[str, ...]:
     """Return the names of the predicted columns of a model, without discriminants."""
     targets, levels = _targets(model)
-    columns = [column_of(target) for target in targets]
-    regressed = (name for column in columns for name in (column, *(quantile_of(column, level) for level in levels)))
-    return (*(f"p_{name}" for name in _classes(model)), *regressed)
+    return (*(f"p_{name}" for name in _classes(model)), *regressed_columns(targets, levels))
 
 
 def _classes(model: Model) -> tuple[str, ...]:

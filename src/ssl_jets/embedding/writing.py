@@ -20,7 +20,7 @@ from ssl_jets.data.seen import check_same, fingerprint
 from ssl_jets.data.skipped import file_names, require_jets
 from ssl_jets.data.split import share
 from ssl_jets.embedding.encoding import Progress, batches_of, with_finite_z
-from ssl_jets.embedding.finished import CHANGES, is_finished
+from ssl_jets.embedding.finished import is_finished
 from ssl_jets.embedding.inputs import Inputs
 from ssl_jets.embedding.options import OutputOptions
 from ssl_jets.embedding.outputs import Output
@@ -215,7 +215,7 @@ def _kept(folder: KeptFolder, plan: dict[str, Any], *, force: bool) -> KeptFolde
 
 def _plan(work: Work, inputs: Inputs, metadata: ZMetadata) -> dict[str, Any]:
     """Return everything that the rows of the pieces depend on."""
-    plan = {name: value for name, value in metadata.to_dict().items() if name not in CHANGES}
+    plan = {name: value for name, value in metadata.to_dict().items() if name != "left_out"}  # known at the end only
     plan |= {
         "columns": [[column.name, column.dtype, column.width] for column in work.columns],
         "entries": [[one.file, one.start, one.stop] for one in inputs.ranges],
@@ -258,15 +258,16 @@ def _pieces(work: Work, inputs: Inputs, ranks: Ranks) -> list[list[EntryRange]]:
 
 def _require_some(inputs: Inputs, skipped: Counter[str], log: Log) -> None:
     """Check that some jet can be used, once the shares of all processes are done; of a part, log that none can."""
-    jets = count(inputs.ranges) - skipped.total()
+    jets, unselected = count(inputs.ranges) - skipped.total(), set(+skipped) == {NOT_SELECTED}
     if inputs.part is None:
         where = file_names(inputs.files, inputs.ranges)
-        purpose = "that is selected" if set(+skipped) == {NOT_SELECTED} else "that can be embedded"
+        purpose = "that is selected" if unselected else "that can be embedded"
         require_jets(jets, purpose, where=where, left_out=skipped)
     elif not inputs.ranges and not inputs.left_out:  # one basket cannot be shared out
         log(f"note: part {inputs.part.number} of {inputs.part.of} has no entries; the other parts have all")
     elif not jets:
-        log(f"WARNING: no jet of part {inputs.part.number} of {inputs.part.of} can be used")
+        what = "is selected" if unselected else "can be used"
+        log(f"WARNING: no jet of part {inputs.part.number} of {inputs.part.of} {what}")
 
 
 def _skipped(folder: Path, pieces: int) -> Counter[str]:

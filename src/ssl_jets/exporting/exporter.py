@@ -158,7 +158,7 @@ def check_inputs(model: Model, where: str | Path) -> None:
 def labelled_jets(model: Model, data: DataSettings, most: int, log: Log) -> tuple[Jets, Array | None]:
     """Read real jets with the columns of the model, and their labels if they are of its classes."""
     sources = data.named
-    files = open_named(sources, data, {}, labelled=False)
+    files = open_named(sources, data, {})
     jets = read_jets(sources, each=-(-most // len(files)), data=data, log=log)
     jets = with_columns(jets.select(torch.arange(min(most, len(jets)))), model.columns)
     same = bool(model.labels) and shared_labels(files) == model.labels and jets.labels is not None

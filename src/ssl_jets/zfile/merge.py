@@ -98,9 +98,12 @@ def merge_parts(paths: Sequence[str | Path], out: str | Path, *, partial: bool =
     if not named:
         raise UsageError("no parts are named", hint="ssl-jets merge part-*.parquet --out FILE")
     parts = sorted((_Part.read(path) for path in named), key=lambda part: part.place.number)
-    missing = _check(parts, partial=partial)
-    columns, metadata = _columns(parts), _metadata(parts, missing)
-    numbers = _file_numbers(parts)
+    _check_same(parts)
+    inputs = _inputs(parts)
+    _check_entries(parts)
+    missing = _missing(parts, partial=partial)
+    numbers = _file_numbers(parts[0].place.inputs, inputs)
+    columns, metadata = _columns(parts), _metadata(parts, inputs, numbers, missing)
     merged = Merged(Path(out), len(parts), missing, sum(part.rows for part in parts))
     if is_index(merged.path):
         listed = [(part.path, part.rows, part.crc32) for part in parts]
@@ -114,8 +117,8 @@ def merge_parts(paths: Sequence[str | Path], out: str | Path, *, partial: bool =
     return merged
 
 
-def _check(parts: Sequence[_Part], *, partial: bool) -> tuple[int, ...]:
-    """Check that the parts belong together; return the numbers of the missing ones."""
+def _check_same(parts: Sequence[_Part]) -> None:
+    """Check that the parts are of one output."""
     first = parts[0]
     for other in parts[1:]:
         facts = {text: (first.metadata.get(key), other.metadata.get(key)) for key, text in SAME.items()}
@@ -127,11 +130,15 @@ def _check(parts: Sequence[_Part], *, partial: bool) -> tuple[int, ...]:
                 where = f"{first.path}, {other.path}"
                 found = " and ".join("none" if value is None else str(value) for value in (one, another))
                 raise UsageError(f"the parts differ in {text}", where=where, found=found)
-    _check_entries(parts)
-    missing = tuple(sorted(set(range(1, first.place.of + 1)) - {part.place.number for part in parts}))
+
+
+def _missing(parts: Sequence[_Part], *, partial: bool) -> tuple[int, ...]:
+    """Return the numbers of the missing parts; without `partial` there may be none."""
+    of = parts[0].place.of
+    missing = tuple(sorted(set(range(1, of + 1)) - {part.place.number for part in parts}))
     if missing and not partial:
         shown = ", ".join(map(str, missing[:_MOST_NAMED])) + (" ..." if len(missing) > _MOST_NAMED else "")
-        found = f"{len(parts)} of {first.place.of} parts; missing: {shown}"
+        found = f"{len(parts)} of {of} parts; missing: {shown}"
         raise UsageError("parts are missing", found=found, hint="name all parts, or --partial to do without them")
     return missing
 
@@ -184,35 +191,42 @@ def _inputs(parts: Sequence[_Part]) -> dict[int, tuple[str, ...]]:
     """Return the metadata `OF_INPUTS` of each input that was opened, by its number in the whole list.
 
     Raises:
-        UsageError: parts differ in the metadata of an input.
+        UsageError: parts differ in the metadata of an input, or an input was opened for some of them only.
     """
-    inputs: dict[int, tuple[str, ...]] = {}
+    inputs: dict[int, tuple[str, ...] | None] = {}
     for part in parts:
         lists = (part.metadata[name] for name in OF_INPUTS)
         for number, row in enumerate(zip(*lists, strict=True), part.place.first_file):
-            if row[0] not in part.metadata["files_left_out"] and inputs.setdefault(number, row) != row:
+            opened = None if row[0] in part.metadata["files_left_out"] else row
+            before = inputs.setdefault(number, opened)
+            if before != opened:
                 what = "an input had other contents, or was read by another schema, when other parts were written"
+                if None in (before, opened):
+                    what = "an input was opened for some parts and not for others, so their entries do not fit together"
                 raise UsageError(what, where=part.path, found=row[0])
-    return dict(sorted(inputs.items()))
+    return {number: row for number, row in sorted(inputs.items()) if row is not None}
 
 
-def _file_numbers(parts: Sequence[_Part]) -> npt.NDArray[np.int32]:
+def _file_numbers(count: int, inputs: Mapping[int, tuple[str, ...]]) -> npt.NDArray[np.int32]:
     """Return the number in the merged list of inputs of each input of the whole list, -1 for one without rows."""
-    numbers = np.full(parts[0].place.inputs, -1, np.int32)
-    for new, old in enumerate(_inputs(parts)):
-        numbers[old] = new
+    numbers = np.full(count, -1, np.int32)
+    numbers[list(inputs)] = np.arange(len(inputs))
     return numbers
 
 
-def _metadata(parts: Sequence[_Part], missing: tuple[int, ...]) -> dict[str, Any]:
+def _metadata(
+    parts: Sequence[_Part],
+    inputs: Mapping[int, tuple[str, ...]],
+    numbers: npt.NDArray[np.int32],
+    missing: tuple[int, ...],
+) -> dict[str, Any]:
     """Return the metadata that one run over the inputs of the parts would have written."""
-    numbers, inputs = _file_numbers(parts), list(_inputs(parts).values())
     trained = sorted({(int(numbers[file]), *entries) for part in parts for file, *entries in part.metadata["trained"]})
     skipped = sum((Counter(part.metadata["left_out"]) for part in parts), Counter[str]())
     left_out = {name: reason for part in parts for name, reason in part.metadata["files_left_out"].items()}
     metadata = {
         **parts[0].metadata,
-        **{name: [row[place] for row in inputs] for place, name in enumerate(OF_INPUTS)},
+        **{name: [row[place] for row in inputs.values()] for place, name in enumerate(OF_INPUTS)},
         "label_names": next((part.labels for part in parts if part.labels), []),
         "trained": trained,
         "left_out": {reason: skipped[reason] for reason in sorted(skipped)},

@@ -60,6 +60,24 @@ def test_the_state_goes_on_with_the_very_next_batch() -> None:
     assert take(other, 5) == expected
 
 
+def test_another_number_of_ranks_goes_on_with_the_rest_of_the_epoch() -> None:
+    """2 ranks take 6 of 20 jets; 7 then share the other 14 jets, and 3 of these go on with the second epoch."""
+    order = take(MemoryStream(JETS, batch_size=20, seed=0), 2)
+    states: list[dict[str, int]] = []
+    for rank in range(2):
+        stream = MemoryStream(JETS, batch_size=3, seed=0, rank=rank, world=2)
+        take(stream, 1)
+        states.append(stream.state_dict())
+    streams = [MemoryStream(JETS, batch_size=2, seed=0, rank=rank, world=7) for rank in range(7)]
+    for stream in streams:
+        stream.resume(states)
+    assert sorted(row for stream in streams for row in take(stream, 1)) == sorted(order[6:20])
+    again = [MemoryStream(JETS, batch_size=2, seed=0, rank=rank, world=3) for rank in range(3)]
+    for stream in again:
+        stream.resume([one.state_dict() for one in streams])
+    assert sorted(row for stream in again for row in take(stream, 1)) == sorted(order[20:26])
+
+
 def test_the_seed_makes_the_order() -> None:
     orders = [take(MemoryStream(JETS, batch_size=20, seed=seed), 1) for seed in (0, 0, 1)]
     assert orders[0] == orders[1] != orders[2]

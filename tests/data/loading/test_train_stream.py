@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssl_jets.data.files import EntryRange, JetFile, count, open_files, whole
-from ssl_jets.data.loading.epoch_plan import EpochPlan
+from ssl_jets.data.loading.epoch_plan import EpochPlan, Shard
 from ssl_jets.data.loading.shuffle_buffer import ShuffleBuffer, read_range
 from ssl_jets.data.loading.stream import TrainStream
 from ssl_jets.data.request import Request
@@ -269,6 +269,38 @@ def test_bad_jets_are_an_error_or_counted_once_an_epoch(write_jetclass: Write) -
         epoch = take(stream, files, 49)
         assert sorted(entry for _, entry in epoch) == [entry for entry in range(50) if entry != 17]
         assert stream.skipped == {"part_charge is not finite": 1}
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_skipped_jets_are_counted_on_after_a_resume(write_jetclass: Write, world: int) -> None:
+    """Four epochs of five windows, each with one bad jet."""
+
+    def spoil(branches: dict[str, Any]) -> None:
+        charge = branches["part_charge"]
+        branches["part_charge"] = ak.values_astype(ak.where(np.arange(50) == 17, charge * np.nan, charge), np.float32)
+
+    files = open_files([Source(str(write_jetclass(edit=spoil)))])
+    settings: dict[str, Any] = {"batch_size": 49, "buffer": 10, "request": Request(bad_jets="skip")}
+    with stream_of(files, **settings) as stream:
+        for _ in range(4):
+            next(stream)
+        state = stream.state_dict()
+        assert stream.skipped == {"part_charge is not finite": 4}
+    found = Counter[str]()
+    for rank in range(world):
+        with stream_of(files, rank=rank, world=world, **settings) as stream:
+            stream.resume([state])
+            found += stream.skipped
+    assert found == {"part_charge is not finite": 4}
+
+
+def test_copies_differ_from_epoch_to_epoch(files: list[JetFile]) -> None:
+    """A jet of factor 0.5 comes in half of the epochs."""
+    plan = EpochPlan(files, whole(files), buffer=1000, seed=0, world=1)
+    times = np.zeros(100, dtype=np.int64)
+    for epoch in range(40):
+        times += np.bincount(plan.order(Shard(epoch, 1, 0, 0), 100, np.full(100, 0.5)), minlength=100)
+    assert 5 <= times.min() < times.max() <= 35
 
 
 def test_jets_that_are_all_bad_end_the_stream_with_an_error(write_jetclass: Write) -> None:
