@@ -483,8 +483,11 @@ def test_a_resumed_file_is_that_of_an_undisturbed_run(
     assert all(np.array_equal(resumed.columns[name], values) for name, values in undisturbed.columns.items())
     assert resumed.metadata == undisturbed.metadata
     assert again == content or suffix == ".root"
+    kept.mkdir()  # as of a run that was killed once its output was complete
+    (kept / "00000.parquet").write_bytes(b"")
     write(**resumable)  # is finished: nothing is done
     assert out.read_bytes() == again
+    assert list(tmp_path.iterdir()) == [out]
     assert any("finished before" in line for line in said)
 
 
