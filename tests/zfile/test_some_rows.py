@@ -194,6 +194,15 @@ def test_a_part_written_after_its_index_and_a_changed_index_are_refused(tmp_path
             read_z(index)
 
 
+def test_parts_whose_files_are_not_in_order_are_refused(tmp_path: Path, parts: list[Path]) -> None:
+    listed = tuple((column.name, column.dtype, column.width) for column in COLUMNS)
+    place = PartMetadata(1, 4, 0, 4, "f00", ((3, 0, 30),), listed)
+    parts[0].unlink()
+    write(parts[0], make_rows(30), replace(METADATA, files=("0.root",), part=place))
+    with pytest.raises(DataError, match="two parts have rows of the same entries"):
+        merge_parts(parts, tmp_path / "z.json")
+
+
 def write_types(folder: Path, largest: int) -> list[Path]:
     """Write a part with labels and a floating column, and one without labels with whole numbers in this column."""
     paths = []

@@ -118,6 +118,8 @@ def _write_pieces(work: Work, inputs: Inputs, out: Path, metadata: ZMetadata, ra
     resumes = options.resume_jets is not None and not options.force
     if resumes and ranks.from_first(lambda: is_finished(out, metadata, work.columns)):
         options.log(f"finished before: {out}")
+        if ranks.rank == 0 and kept_path(out).is_dir():  # killed after the output was complete
+            KeptFolder(out).remove()
         return Counter(read_metadata(out)["left_out"])
     pieces = _pieces(work, inputs, ranks)
     with _folder(work, inputs, out, metadata, ranks) as folder:

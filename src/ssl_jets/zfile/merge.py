@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def merge_parts(paths: Sequence[str | Path], out: str | Path, *, partial: bool =
 
 
 def _check_same(parts: Sequence[_Part]) -> None:
-    """Check that the parts are of one output."""
+    """Check that the parts, in order, are of one output, and each is there once."""
     first = parts[0]
     for other in parts[1:]:
         facts = {text: (first.metadata.get(key), other.metadata.get(key)) for key, text in SAME.items()}
@@ -130,6 +131,10 @@ def _check_same(parts: Sequence[_Part]) -> None:
                 where = f"{first.path}, {other.path}"
                 found = " and ".join("none" if value is None else str(value) for value in (one, another))
                 raise UsageError(f"the parts differ in {text}", where=where, found=found)
+    for one, other in pairwise(parts):
+        if one.place.number == other.place.number:
+            found = f"part {one.place.number} of {one.place.of}"
+            raise UsageError("two files are the same part", where=f"{one.path}, {other.path}", found=found)
 
 
 def _missing(parts: Sequence[_Part], *, partial: bool) -> tuple[int, ...]:

@@ -104,6 +104,16 @@ def test_a_restored_stream_goes_on_and_two_ranks_share_each_round(sample_files: 
         stream.close()
 
 
+def test_a_restored_stream_keeps_the_shares_of_jets_taken_before(sample_files: list[JetFile]) -> None:
+    """Sets of the jets one by one: 0, 0, 1, 0, 0, 1, 0; the state is taken after the first."""
+    one, other = stream_of(sample_files), stream_of(sample_files)
+    one.take(1)
+    other.resume([one.state_dict()])
+    assert [rows(other.take(1))[0][0] for _ in range(6)] == [rows(one.take(1))[0][0] for _ in range(6)]
+    one.close()
+    other.close()
+
+
 def test_names_are_those_of_data_and_stand_for_it(sample_files: list[JetFile], tmp_path: Path) -> None:
     paths = [Path(file.source.path) for file in sample_files[:3]]
     for folder, members in (("A", paths[:1]), ("B", paths[1:])):
