@@ -257,6 +257,8 @@ def test_particles_may_have_the_number_of_their_jet(tmp_path: Path) -> None:
     assert jets.lengths.tolist() == [1, 1, 2]
     assert jets.column("pt").tolist() == [2, 1, 4, 5]
     assert jets.column("deta").tolist() == [1.5, -1.5, 3, 4]  # times the sign of the jet's eta
+    with pytest.raises(DataError, match=r"no particles[\s\S]*1 of the 3 jets read here"):  # of 3 events
+        read(ntuple(tmp_path, [[0, 0, -1], [-1], [0, 0]]))
     with pytest.raises(DataError, match="does not have as many values"):
         read(ntuple(tmp_path, [[1, 0], [-1], [0, 0]]))
     with pytest.raises(DataError, match="jet that the event does not have"):
