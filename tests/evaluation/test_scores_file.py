@@ -195,7 +195,7 @@ def test_a_negative_weight_of_a_z_file_is_named_with_its_row() -> None:
     with pytest.raises(DataError, match="not negative") as caught:
         weights_of_rows(file, "w")
     assert (caught.value.where, caught.value.found) == ("column w, row 1", "-2; 2 of 3 rows")
-    assert "maximum(W, 0)" in str(caught.value.hint)
+    assert "`jets: {weight: {formula: abs(w)}}` in a schema, and --keep weight" in str(caught.value.hint)
 
 
 def test_resuming_over_an_output_of_other_options_names_them(tmp_path: Path, model: Path, sources: list[str]) -> None:
