@@ -60,6 +60,8 @@ def _explain_one(settings: type[BaseModel], first: Any, under: str, file: Path |
         allowed = dict.fromkeys([*likely, *(".".join([*path[:-1], name]) for name in siblings)])
         hint = f"--set {likely[0]}{'.NAME' if likely[0] in trees else ''}=..." if likely and file is None else None
         return UsageError(f"there is no such {thing}", where=where, allowed=allowed, hint=hint)
+    if first["type"] == "missing":
+        return _missing(settings, first["input"], inside, where, thing)
     plain = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ").partition(", unable")[0]
     plain = _KINDS.get(first["type"], plain)
     if isinstance(first["input"], Mapping):  # of several keys together
@@ -67,6 +69,16 @@ def _explain_one(settings: type[BaseModel], first: Any, under: str, file: Path |
     meaning = _meaning(settings, inside)
     message = f"a {thing} has a value that is not allowed" + (f" ({meaning})" if meaning else "")
     return UsageError(message, where=where, found=first["input"], allowed=[plain])
+
+
+def _missing(settings: type[BaseModel], value: Any, inside: list[str], where: object, thing: str) -> UsageError:
+    """Return the message about a key that is not given, or about a list with too few values."""
+    is_list = not isinstance(value, Mapping)
+    meaning = _meaning(settings, inside[:-1] if is_list else inside)
+    message = (f"a {thing} has too few values" if is_list else f"a {thing} is missing") + (
+        f" ({meaning})" if meaning else ""
+    )
+    return UsageError(message, where=where, found=value if is_list else None)
 
 
 def _meaning(settings: type[BaseModel], path: list[str]) -> str:

@@ -170,7 +170,7 @@ def test_a_selection_tells_that_its_rows_are_no_friend_of_the_input(ssl_jets: Ru
     half = f"jet_pt > {np.median(uproot.open(file)['tree/jet_pt'].array())}"
     done = ssl_jets("embed", "--model", "tiny-ssl", "--data", file, "--out", "z.root", "--where", half)
     assert "4 of 8 jets" in done.err
-    assert "join them by source_file and source_entry, not as a ROOT friend" in done.err
+    assert "join them by source_file, source_entry and source_jet, not as a ROOT friend" in done.err
 
 
 def test_a_bundled_model_is_named_once(ssl_jets: Run, write_jetclass: Any) -> None:

@@ -56,6 +56,13 @@ def test_classes_of_other_sizes_give_in_proportion(files: list[JetFile]) -> None
     assert Counter(name for name, _ in take(files, 50, parts=parts)) == {files[0].name: 40, files[1].name: 10}
 
 
+def test_a_number_of_labels_is_that_number_and_larger_ones_contain_it(files: list[JetFile]) -> None:
+    parts = [EntryRange(0, 0, 371), EntryRange(1, 0, 211), EntryRange(2, 0, 64)]
+    nested = [take(files, float(labels), parts=parts) for labels in (3, 4, 5, 100, 101, 102, 500, 646)]
+    assert [len(found) for found in nested] == [3, 4, 5, 100, 101, 102, 500, 646]
+    assert all(small < large for small, large in pairwise(nested))
+
+
 def test_a_smaller_subset_lies_inside_a_larger_one_of_the_same_seed(files: list[JetFile]) -> None:
     nested = [take(files, labels, seed=3) for labels in (0.01, 30, 0.1, 0.5)]
     assert all(small < large for small, large in pairwise(nested))

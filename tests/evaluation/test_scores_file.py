@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import ssl_jets
-from ssl_jets.config import ModelSettings
+from ssl_jets.config import DataSettings, ModelSettings
 from ssl_jets.data.files import open_files
 from ssl_jets.data.sources import resolve_sources
 from ssl_jets.embedding.inputs import PartOf
@@ -150,6 +150,18 @@ def test_scores_of_some_classes_are_measured_on_the_jets_of_these_classes(tmp_pa
     assert "predict --set data.labels" in str(caught.value.hint)
 
 
+def test_a_jet_that_was_skipped_is_left_out_once(tmp_path: Path, model: Path, sources: list[str]) -> None:
+    branches = jetclass_branches(70, label="QCD", seed=9)
+    branches["label_QCD"][:5] = 0
+    broken = write_tree(tmp_path / "data.root", {"tree": branches}, cluster=70)
+    data = DataSettings(bad_jets="skip", where="jet_pt > 0")
+    predict([model], [*sources, str(broken)], tmp_path / "s.npz", data=data, log=lambda message: None)
+    found = evaluate_scores(tmp_path / "s.npz", tmp_path / "e", settings=EvaluateSettings())
+    assert found.jets["task"] == 1265
+    assert found.left_out == {"it belongs to no class, or to several": 5}
+    assert "5 jets are left out: no finite prediction" in found.notes
+
+
 def test_jets_without_a_label_are_counted(tmp_path: Path, model: Path, sources: list[str]) -> None:
     nameless = write_tree(tmp_path / "data.root", {"tree": jetclass_branches(70, label=None, seed=9)}, cluster=70)
     predict([model], [*sources, str(nameless)], tmp_path / "s.npz", log=lambda message: None)
@@ -183,7 +195,7 @@ def test_a_negative_weight_of_a_z_file_is_named_with_its_row() -> None:
     with pytest.raises(DataError, match="not negative") as caught:
         weights_of_rows(file, "w")
     assert (caught.value.where, caught.value.found) == ("column w, row 1", "-2; 2 of 3 rows")
-    assert "maximum(W, 0)" in str(caught.value.hint)
+    assert "`jets: {weight: {formula: abs(w)}}` in a schema, and --keep weight" in str(caught.value.hint)
 
 
 def test_resuming_over_an_output_of_other_options_names_them(tmp_path: Path, model: Path, sources: list[str]) -> None:

@@ -128,7 +128,7 @@ def test_settings_that_would_do_nothing_are_refused(tmp_path: Path, write_jetcla
     with pytest.raises(UsageError, match="no labels to probe z with"):
         pretrain(settings, tmp_path / "run")
     for settings, message in (
-        ({"keep": "best"}, "validates at its end only"),
+        ({"keep": "best"}, "has no validations"),
         ({"snapshot_minutes": 1}, "belongs to pretraining"),
     ):
         with pytest.raises(UsageError, match=message):

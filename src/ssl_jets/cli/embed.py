@@ -72,7 +72,7 @@ def put_files(summary: OutputSummary) -> None:
     if summary.reasons:
         log(skipped_jets(summary.reasons))
     if selected < summary.jets:
-        log("rows are the selected jets: join them by source_file and source_entry, not as a ROOT friend")
+        log("rows are the selected jets: join them by source_file, source_entry and source_jet, not as a ROOT friend")
     if summary.files_left_out:
         log(f"files left out: {len(summary.files_left_out)}")
     for path in summary.paths:

@@ -228,9 +228,10 @@ def _check_opened(files: Sequence[JetFile], labels: tuple[str, ...] | None, jets
         )
     if labels and not any(file.label_names for file in files):
         allowed = nearest(labels[0], [*files[0].jet_columns, *files[0].schema.labels])
-        raise UsageError(
-            "no file has the labels that were asked for", where="data.labels", found=", ".join(labels), allowed=allowed
-        )
+        index = files[0].schema.label_index
+        hint = index and f"classes of {index.branch} are chosen in a schema: `labels: {{A: {index.branch} == 0}}`"
+        what, found = "no file has the labels that were asked for", ", ".join(labels)
+        raise UsageError(what, where="data.labels", found=found, allowed=allowed, hint=hint or None)
 
 
 def with_common_types(files: Sequence[JetFile]) -> list[JetFile]:

@@ -126,8 +126,8 @@ class Rows:
         return _some(wrong, self.entry)
 
 
-def _some(wrong: Array, entries: Array) -> str:
-    return f"{len(wrong)} of the {len(entries)} entries read here"
+def _some(wrong: Array, jets: Array) -> str:
+    return f"{len(wrong)} of the {len(jets)} jets read here"
 
 
 def chosen(raw: Raw, start: int, stop: int, without: Entries) -> tuple[Raw, Entries]:

@@ -119,10 +119,10 @@ def narrow(request: Request) -> Request:
 def _per_class(label: Integers, labels: float, setting: str) -> dict[int, int]:
     """Return the number of jets to choose of each class, in proportion and at least one.
 
-    100 and 20 jets of two classes, labels 0.05 -> 5 and 1.
+    100 and 20 jets of two classes, labels 0.05 -> 5 and 1. A number is divided by the method of Sainte-Laguë, so that
+    no class gets fewer jets of a larger number: 3, 3 and 4 jets, labels 5 -> 2, 1 and 2.
     """
     classes, counts = np.unique(label, return_counts=True)
-    share = labels if labels <= 1 else labels / len(label)
     if labels > 1 and (labels > len(label) or labels < len(classes)):
         raise UsageError(
             "this number of labels cannot be taken",
@@ -130,7 +130,13 @@ def _per_class(label: Integers, labels: float, setting: str) -> dict[int, int]:
             found=f"{labels:.10g}",
             allowed=[f"{len(classes)} (one a class) to {len(label)} (all), or a share such as 0.01"],
         )
-    return {int(index): max(1, round(share * int(count))) for index, count in zip(classes, counts)}
+    if labels <= 1:
+        return {int(index): max(1, round(labels * int(count))) for index, count in zip(classes, counts)}
+    # Jet r of n has the place (r + 1/2) / n, the first one of each class comes before all: those in front are taken.
+    places = [np.append(0, (np.arange(1, count) + 0.5) / count) for count in counts]
+    taken = np.argsort(np.concatenate(places), kind="stable")[: int(labels)]
+    numbers = np.bincount(np.repeat(np.arange(len(counts)), counts)[taken], minlength=len(counts))
+    return dict(zip(classes.tolist(), numbers.tolist()))
 
 
 def _random_numbers(files: Sequence[JetFile], source: Integers, seed: int) -> Integers:

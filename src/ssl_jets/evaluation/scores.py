@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_jets.arrays import Array, some_rows
+from ssl_jets.data.request import NOT_SELECTED
 from ssl_jets.data.skipped import require_jets
 from ssl_jets.data.split import every_other_block
 from ssl_jets.errors import DataError, UsageError, some_of
@@ -149,6 +150,7 @@ def _test_rows(
     weightless = usable & (weights_of_rows(file, settings.data.weights) == 0)
     usable &= ~weightless
     left_out = Counter(file.metadata["left_out"])
+    skipped = left_out.total() - left_out[NOT_SELECTED]  # their rows have no prediction: each jet counts once
     for reason, rows in {
         "no finite prediction": ~finite,
         "no label": finite & unlabelled,
@@ -157,6 +159,8 @@ def _test_rows(
         if rows.any():
             left_out[reason] += int(rows.sum())
             note(f"{int(rows.sum()):,} jets are left out: {reason}")
+    left_out["no finite prediction"] -= skipped
+    left_out = +left_out
     found = trained_rows(file)
     trained = np.zeros(len(file), dtype=bool) if found is None else found
     require_jets(int(usable.sum()), "with predictions", where=where, left_out=left_out)

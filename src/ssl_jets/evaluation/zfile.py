@@ -225,7 +225,7 @@ def weights_of_rows(file: ZFile, name: str | None) -> Array:
             "the weights of jets must be finite and not negative",
             where=f"column {name}, row {wrong[0]}",
             found=f"{weights[wrong[0]]:g}; {len(wrong):,} of {len(weights):,} rows",
-            hint="a schema whose `jets: weight: {formula: 'maximum(W, 0)'}` writes 0 in their place",
+            hint=f"keep another column: `jets: {{weight: {{formula: abs({name})}}}}` in a schema, and --keep weight",
         )
     return relative(weights)
 

@@ -251,7 +251,7 @@ def check_mode_and_batch(settings: RunSettings[FinetuneSettings]) -> None:
         raise UsageError("mode probe reads each jet once", where="data.flatten.how", found="resample", hint=hint)
     if fixed and settings.train.keep == "best":
         hint = "--mode head"
-        raise UsageError("mode probe validates at its end only", where="train.keep", found="best", hint=hint)
+        raise UsageError("mode probe has no validations", where="train.keep", found="best", hint=hint)
     if fixed and method.adapt in ADAPTED_Z:
         raise UsageError(
             "z is fixed in this mode, so nothing can bring the domains together in it",

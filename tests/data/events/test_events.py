@@ -223,6 +223,59 @@ def test_plain_nanoaod_is_refused_with_a_hint_to_pfnano(tmp_path: Path, events: 
     assert "PFNano" in str(caught.value)
 
 
+NTUPLE = """
+events:
+  collections: {AK8: {}}
+  jets: {jet_pt: "{jets}_pt", jet_eta: "{jets}_eta", jet_phi: "{jets}_phi"}
+  prefix: "{jets}_"
+  particles: [{pt: AK8_pf_pt, eta: AK8_pf_eta, phi: AK8_pf_phi}]
+  link: {index: AK8_pf_jet}
+particles:
+  pt: {branch: pt, unit: GeV}
+  deta: {branch: eta, absolute: true}
+  dphi: {branch: phi, absolute: true}
+axis: {eta: jet_eta, phi: jet_phi}
+jets: {weight: {formula: abs(gen)}, mass: {branch: AK8_mass}}
+"""
+
+
+def ntuple(folder: Path, index: list[list[int]], schema: str = NTUPLE) -> JetFile:
+    """Open three events of 2, 0 and 1 jets, whose particles have the number of their jet."""
+    jets = {f"AK8_{name}": _lists([[500.0, 400.0], [], [300.0]]) for name in ("pt", "mass")}
+    jets |= {f"AK8_{name}": _lists([[0.5, -0.5], [], [1.0]]) for name in ("eta", "phi")}
+    particles = {f"AK8_pf_{name}": _lists([[1.0, 2.0, 3.0], [9.0], [4.0, 5.0]]) for name in ("pt", "eta", "phi", "x")}
+    numbers = {"AK8_pf_jet": _lists(index, np.int32), "AK8_pf_no": _lists([[0, 1, 2], [0], [0, 1]], np.int32)}
+    branches = jets | particles | numbers | {"gen": np.array([-2, 1, 3], np.float32)}
+    with uproot.recreate(folder / "own.root") as out:
+        out.mktree("tree", branch_types(branches)).extend(branches)
+    (folder / "own.yaml").write_text(schema)
+    return open_files([Source(str(folder / "own.root"))], schema=str(folder / "own.yaml"))[0]
+
+
+def test_particles_may_have_the_number_of_their_jet(tmp_path: Path) -> None:
+    jets = read(ntuple(tmp_path, [[1, 0, -1], [-1], [0, 0]]))
+    assert jets.lengths.tolist() == [1, 1, 2]
+    assert jets.column("pt").tolist() == [2, 1, 4, 5]
+    assert jets.column("deta").tolist() == [1.5, -1.5, 3, 4]  # times the sign of the jet's eta
+    with pytest.raises(DataError, match=r"no particles[\s\S]*1 of the 3 jets read here"):  # of 3 events
+        read(ntuple(tmp_path, [[0, 0, -1], [-1], [0, 0]]))
+    with pytest.raises(DataError, match="does not have as many values"):
+        read(ntuple(tmp_path, [[1, 0], [-1], [0, 0]]))
+    with pytest.raises(DataError, match="jet that the event does not have"):
+        read(ntuple(tmp_path, [[1, 0, 2], [-1], [0, 0]]))
+
+
+def test_formulas_of_events_see_their_numbers_and_every_list_of_jets(tmp_path: Path) -> None:
+    schema = NTUPLE.replace("index: AK8_pf_jet", "table: [AK8_pf_jet, AK8_pf_no]")
+    file = ntuple(tmp_path, [[1, 0, -1], [-1], [0, 0]], schema)
+    assert sorted({*file.jet_columns} & {"weight", "mass", "gen", "AK8_mass"}) == ["AK8_mass", "gen", "mass", "weight"]
+    assert not any(name.startswith("AK8_pf") for name in file.jet_columns)  # lists of particles
+    jets = read(file, request=Request(jet_columns=("weight", "mass", "gen")))
+    assert jets.jet["weight"].tolist() == [2, 2, 3]
+    assert jets.jet["mass"].tolist() == [500, 400, 300]
+    assert jets.jet["gen"].tolist() == [-2, -2, 3]
+
+
 OWN = """
 particles:
   pt: {branch: part_pt, unit: GeV}

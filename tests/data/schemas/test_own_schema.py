@@ -134,6 +134,36 @@ def test_an_error_in_a_schema_mentions_no_settings(file: Path, tmp_path: Path) -
         assert "hypot" not in text  # the whole schema
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("axis: {eta: jets.eta}", r"a key is missing[\s\S]*mine.yaml: axis.phi"),
+        ("label_index: {branch: jets.flavour}", r"a key is missing[\s\S]*mine.yaml: label_index.names"),
+        (
+            "events: {collections: {a: {}}, jets: {pt: pt}, prefix: a, particles: [{pt: b}]}",
+            r"missing[\s\S]*events.link",
+        ),
+        (
+            "events: {collections: {a: {}}, jets: {pt: pt}, prefix: a, particles: [{pt: b}], link: {table: [c]}}",
+            r"a key has too few values[\s\S]*events.link.table[\s\S]*\['c'\]",
+        ),
+    ],
+)
+def test_a_key_or_value_that_a_schema_lacks_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        load_schema(schema(tmp_path, text))
+    assert "Field required" not in str(caught.value)
+
+
+def test_classes_of_an_index_are_chosen_in_a_schema(write_jetclass: Write, tmp_path: Path) -> None:
+    path = write_jetclass(label=None, edit=lambda branches: branches.update(flavour=np.arange(50, dtype=np.int32) % 3))
+    text = "extends: jetclass\nlabel_index: {branch: flavour, names: [g, q, t]}"
+    with pytest.raises(
+        UsageError, match=r"labels that were asked for[\s\S]*chosen in a schema: `labels: {A: flavour == 0}`"
+    ):
+        open_files([Source(str(path))], schema=schema(tmp_path, text), labels=("g", "q"))
+
+
 def test_powers_of_whole_numbers_are_not_whole(write_jetclass: Write, tmp_path: Path) -> None:
     path = write_jetclass()
     text = "extends: jetclass\njets: {jet_pt_tev: {formula: 'jet_pt * 10**-3'}}\njet_cut: jet_pt > 10**10**10"

@@ -174,6 +174,7 @@ class CollectionLayout:
         others: names of all collections of the file.
         passes_negative: rows of a link table with a negative number of a particle belong to no jet.
         same: number of the collection of particles, the first one in the branch `link.same` of the file.
+        other_lists: lists with the prefix that do not have one value per jet, such as particle lists.
     """
 
     collection: str
@@ -186,6 +187,7 @@ class CollectionLayout:
     others: tuple[str, ...] = ()
     passes_negative: bool = False
     same: int | None = None
+    other_lists: frozenset[str] = field(default=frozenset(), repr=False)
 
     def jet_branch(self, name: str) -> tuple[str, int | None] | None:
         """Return the branch of a name of jets, and the position among several values per jet; None for other names.
@@ -215,7 +217,7 @@ class EventTable:
     def _names_of_jets(self) -> tuple[str, ...]:
         names = []
         for name in self.table.branches:
-            if not name.startswith(self.layout.prefix):
+            if not name.startswith(self.layout.prefix) or name in self.layout.other_lists:
                 continue
             if self.table.depth(name) == 1:
                 names.append(name)

@@ -11,8 +11,9 @@ import numpy as np
 from ssl_jets.arrays import Array
 from ssl_jets.data.events.clustering import Clustering, clustered
 from ssl_jets.data.events.collections import CollectionLayout
-from ssl_jets.data.events.links import Links, by_element, by_range, by_reference, by_table
+from ssl_jets.data.events.links import Link, Links, by_element, by_range, by_reference, by_table
 from ssl_jets.data.events.nested import Nested, nested_rows
+from ssl_jets.data.readers.base import Table
 from ssl_jets.data.rows import NO_ENTRIES, BadEntriesError, Entries, Raw, Rows, chosen, flatten, plain_numbers
 
 Read = Callable[[Sequence[str], int, int], Raw]
@@ -69,6 +70,16 @@ def with_same_collection(layout: CollectionLayout, read: Read, entries: int) -> 
         if len(numbers):
             return replace(layout, same=int(numbers[0]))
     return layout
+
+
+def with_columns_of_jets(layout: CollectionLayout, table: Table, read: Read) -> CollectionLayout:
+    """Return a layout whose jet columns are the lists with one value per jet, as in the first events."""
+    first = next(iter(layout.jet.values()))
+    lists = [name for name in table.branches if name.startswith(layout.prefix) and table.depth(name) == 1]
+    raw = read(list(dict.fromkeys([first, *lists])), 0, min(PIECE, table.entries))
+    jets = flatten(raw[first])[0]
+    others = frozenset(name for name in lists if not np.array_equal(flatten(raw[name])[0], jets))
+    return replace(layout, other_lists=others - {*layout.jet.values()})
 
 
 def event_rows(
@@ -175,8 +186,8 @@ class _Events:
             return self._by_reference(*link.references)
         if link.elements is not None:
             return self._by_element(link.elements)
-        if link.table is not None:
-            rows, (jet, particle) = self._lists(link.table)
+        if link.index is not None or link.table is not None:
+            rows, (jet, particle) = self._rows_of_table(link)
             if self._layout.passes_negative:
                 jet = np.where(particle < 0, -1, jet)
             return by_table(self._jets, self._particles[0], rows, jet, particle, entries=self._entry, place=self._place)
@@ -189,6 +200,15 @@ class _Events:
         return by_range(
             self._jets, self._particles[0], rows, begin, end, particle, entries=self._entry, place=self._place
         )
+
+    def _rows_of_table(self, link: Link) -> tuple[Array, tuple[Array, Array]]:
+        """Return the rows of the link table of each event, and the numbers of jet and particle of each row."""
+        if link.index is None:
+            rows, (jet, particle) = self._lists(link.table or ())
+            return rows, (jet, particle)
+        particles, (jet,) = self._lists([link.index], self._particles[0])
+        # Events of 3 and 2 particles: particle 0, 1, 2, 0, 1.
+        return particles, (jet, np.arange(len(jet)) - np.repeat(np.cumsum(particles) - particles, particles))
 
     def _by_reference(self, branch: str, identity: str) -> Links:
         jets = self._raw[branch]

@@ -1,4 +1,4 @@
-"""Links from jets to their particles within an event, from the four encodings that files use.
+"""Links from jets to their particles within an event, from the five encodings that files use.
 
 All functions work on a range of entries (events) at once: their jets lie end to end, and so do their particles.
 """
@@ -30,8 +30,10 @@ _KEY = (1 << 30) - 1
 
 
 class Link(Settings):
-    """Branches that link jets to particles: exactly one of `table`, `ranges`, `references` and `elements`."""
+    """Branches that link jets to particles: exactly one of `index`, `table`, `ranges`, `references`, `elements`."""
 
+    index: str | None = None
+    """For each particle the branch with the number of its jet in the event, from 0; negative for none."""
     table: tuple[str, str] | None = None
     """Link table, one row per pair: the branches with the numbers of the jet and of the particle in the event."""
     ranges: tuple[str, str, str] | None = None
@@ -47,8 +49,9 @@ class Link(Settings):
 
     @model_validator(mode="after")
     def _one_way(self) -> Link:
-        if sum(way is not None for way in (self.table, self.ranges, self.references, self.elements)) != 1:
-            raise ValueError("particles are linked in exactly one way: table, ranges, references, elements")
+        ways = (self.index, self.table, self.ranges, self.references, self.elements)
+        if sum(way is not None for way in ways) != 1:
+            raise ValueError("particles are linked in exactly one way: index, table, ranges, references, elements")
         if (self.elements is None) != (not self.classes):
             raise ValueError("elements and classes go together")
         return self
@@ -58,8 +61,8 @@ class Link(Settings):
         """Branches that are read."""
         if self.references is not None:
             return self.references[:1]
-        if self.elements is not None:
-            return (self.elements,)
+        if (one := self.elements or self.index) is not None:
+            return (one,)
         return (*(self.table or ()), *(self.ranges or ()), *(() if self.same is None else (self.same,)))
 
 
@@ -105,12 +108,12 @@ def by_table(
     if (beyond := np.flatnonzero(jet >= jets[entry])).size:
         row = beyond[0]
         raise BadEntriesError(
-            "the table of the jets' particles names a jet that the event does not have",
+            "a particle is linked to a jet that the event does not have",
             entries[entry[beyond]],
             "bad_files",
             where=f"{place}, entry {entries[entry[row]]}",
             found=f"jet {jet[row]} of {jets[entry[row]]}",
-            hint="write the table anew with the jets; after jets were removed, its numbers refer to other jets",
+            hint="write these numbers anew with the jets; after jets were removed, they refer to other jets",
         )
     inside = jet >= 0
     entry, jet = entry[inside], jet[inside] + _first(jets)[entry[inside]]

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 
 from ssl_jets.data.events.clustering import Clustering, ClusteringTable, require_fastjet
 from ssl_jets.data.events.collections import EventTable
-from ssl_jets.data.events.gather import JetsOfEvents, with_same_collection
+from ssl_jets.data.events.gather import JetsOfEvents, with_columns_of_jets, with_same_collection
 from ssl_jets.data.events.nested import Nested, NestedTable
 from ssl_jets.data.readers.base import Table
 from ssl_jets.data.rows import Raw
-from ssl_jets.data.schemas.schema import Schema
+from ssl_jets.data.schemas.schema import Schema, known_schemas
 from ssl_jets.errors import UsageError
 
 
@@ -36,6 +36,8 @@ def as_jets(
     """
     if schema.events is not None:
         layout = with_same_collection(schema.events.choose(table, collection, where), read, table.entries)
+        if schema not in known_schemas():  # their prefixes are of jets alone
+            layout = with_columns_of_jets(layout, table, read)
         events = EventTable(table, layout)
         return events, JetsOfEvents.count(events.layout, events.jets_of_events())
     if schema.cluster is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from ssl_jets.data.events.clustering import ClusteringTable
+from ssl_jets.data.events.collections import EventTable
 from ssl_jets.data.readers.base import Table
 from ssl_jets.data.schemas.schema import Schema, known_schemas
 from ssl_jets.data.schemas.unsupported import refuse_unsupported
@@ -64,7 +65,7 @@ def detect(
 
 
 def _available_names(table: Table, schema: Schema) -> set[str]:
-    """Return the names that formulas of a schema can use: branches, or for events the names of their first jets."""
+    """Return the names that formulas of a schema can use: branches, or in events names of jets and particles."""
     branches = set(table.branches)
     if schema.cluster is not None:
         is_complete = branches.issuperset(schema.cluster.branches)
@@ -72,7 +73,7 @@ def _available_names(table: Table, schema: Schema) -> set[str]:
     if schema.events is None:
         return branches
     layout = next(iter(schema.events.layouts(table).values()), None)
-    return set() if layout is None else {*layout.particle, *layout.jet}
+    return set() if layout is None else set(EventTable(table, layout).branches)
 
 
 def _no_format(tables: Sequence[Table], schemas: Sequence[Schema], where: object, noun: str) -> DataError:
