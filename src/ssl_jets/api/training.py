@@ -265,7 +265,7 @@ def _stored_settings(out: Path | None, resume: bool) -> Path | None:
 
 
 def _no_method(out: Path | None, resume: bool) -> UsageError:
-    """Return the error of a pretraining without a method: that of a run to resume is in its folder."""
+    """Return the error of a pretraining without a method; the folder of a run to resume has one."""
     if not resume or out is None:
         return UsageError("no method is given", where="--method", hint="ssl-jets pretrain --method mae")
     runs = nearest(out.name, [config.parent.name for config in out.parent.glob("*/config.yaml")])
