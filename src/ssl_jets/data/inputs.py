@@ -58,17 +58,21 @@ def with_definitions(settings: ModelSettings, files: Sequence[JetFile]) -> Model
             found=f"without {', '.join(lacking)}",
             hint=f"--set '{_KEY}=[columns, ...]' names all columns",
         )
-    own: dict[str, dict[str, Any]] = {
-        "features": {name: source for name, source in features.items() if name in chosen},
-        "context": {name: source for name, source in context.items() if name in chosen},
-        "collections": {name: source for name, source in collections.items() if name in chosen},
-    }
+    own = chosen_definitions(settings.inputs, {"features": features, "context": context, "collections": collections})
     for key, definitions in own.items():
         if before := getattr(settings, key):
             if before != definitions:
                 _raise_changed(key, before, definitions)
             own[key] = before  # in the order of the trained weights
     return settings.model_copy(update=own)
+
+
+def chosen_definitions(inputs: Collection[str], groups: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the definitions of each group that `model.inputs` chooses, by their names or by the name of the group."""
+    return {
+        group: {name: one for name, one in definitions.items() if group in inputs or name in inputs}
+        for group, definitions in groups.items()
+    }
 
 
 def _check_own_schema(files: Sequence[JetFile], available: Sequence[str], inputs: Sequence[str]) -> None:

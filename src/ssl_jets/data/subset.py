@@ -133,9 +133,9 @@ def _per_class(label: Integers, labels: float, setting: str) -> dict[int, int]:
     if labels <= 1:
         return {int(index): max(1, round(labels * int(count))) for index, count in zip(classes, counts)}
     # Jet r of n has the place (r + 1/2) / n, the first one of each class comes before all: those in front are taken.
-    places = [np.append(0, (np.arange(1, count) + 0.5) / count) for count in counts]
+    places = [np.append(0, (np.arange(1, min(count, int(labels))) + 0.5) / count) for count in counts]
     taken = np.argsort(np.concatenate(places), kind="stable")[: int(labels)]
-    numbers = np.bincount(np.repeat(np.arange(len(counts)), counts)[taken], minlength=len(counts))
+    numbers = np.bincount(np.repeat(np.arange(len(counts)), [*map(len, places)])[taken], minlength=len(counts))
     return dict(zip(classes.tolist(), numbers.tolist()))
 
 

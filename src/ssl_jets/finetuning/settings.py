@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ssl_jets.config import INPUT_GROUPS, SHAPE, ModelSettings, Recipe, RunSettings, Settings, resolve
+from ssl_jets.data.inputs import chosen_definitions
 from ssl_jets.data.loading.mixed import shares
 from ssl_jets.errors import UsageError, nearest
 from ssl_jets.finetuning.adaptation_settings import (
@@ -192,11 +193,7 @@ def student_inputs(student: ModelSettings, teacher: ModelSettings) -> ModelSetti
             found=unknown[0],
             allowed=nearest(unknown[0], known),
         )
-    own = {
-        group: {name: one for name, one in definitions.items() if group in chosen or name in chosen}
-        for group, definitions in groups.items()
-    }
-    return student.model_copy(update=own)
+    return student.model_copy(update=chosen_definitions(chosen, groups))
 
 
 def _check_settings(settings: RunSettings[FinetuneSettings], encoder: ModelSettings) -> None:

@@ -89,11 +89,11 @@ class DiffusionAutoencoder(Method):
             "observables_loss": self.observables.error(noised_z, jets, self.encoder.features).mean(),
             "prior_loss": self._prior_error(jets, project_to_sphere(z.detach()), t).mean(),
         }
-        parts |= target_loss(self.targets_out, decoded, jets, self.encoder.features)
-        weights = [1.0, self.cfg.kind_weight, self.cfg.count_weight, self.cfg.observables_weight]
-        weights += [1.0] * (len(parts) - len(weights))
-        loss = torch.stack([weight * part for weight, part in zip(weights, parts.values(), strict=True)]).sum()
-        return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
+        declared = target_loss(self.targets_out, decoded, jets, self.encoder.features)
+        weights = (1.0, self.cfg.kind_weight, self.cfg.count_weight, self.cfg.observables_weight, 1.0)
+        weighted = [weight * part for weight, part in zip(weights, parts.values(), strict=True)]
+        loss = torch.stack([*weighted, *declared.values()]).sum()
+        return {"loss": loss} | {name: part.detach() for name, part in (parts | declared).items()}
 
     def fit_statistics(self, batches: Iterable[Jets]) -> None:
         """Fit the statistics of the jet observables, and record the targets present in the training data."""
