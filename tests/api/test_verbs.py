@@ -151,4 +151,6 @@ def test_a_misspelt_run_to_resume_is_named_with_the_run_beside_it(tmp_path: Path
     with pytest.raises(UsageError, match="no run to continue") as raised:
         ssl_jets.pretrain(out=tmp_path / "mea", resume=True)
     assert "beside it is mae" in raised.value.message
+    with pytest.raises(UsageError, match="begins a new one"):
+        ssl_jets.pretrain(out=tmp_path / "none" / "mea", resume=True)
     assert not (tmp_path / "mea").exists()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_jets.errors import UsageError
+from ssl_jets.errors import UsageError, nearest
 from ssl_jets.runtime.atomic import check_folder, check_run_folder
 from ssl_jets.runtime.launcher import join
 from ssl_jets.runtime.overwriting import check_apart
@@ -36,6 +36,15 @@ def check_new_run(out: Path | None, *, resume: bool, force: bool) -> None:
     if out is None or (launch is not None and launch.world > 1) or (resume and (out / "config.yaml").is_file()):
         return
     check_run_folder(out, force=force)
+
+
+def no_method(out: Path | None, resume: bool) -> UsageError:
+    """Return the error of a pretraining without a method; the folder of a run to resume has one."""
+    if not resume or out is None:
+        return UsageError("no method is given", where="--method", hint="ssl-jets pretrain --method mae")
+    runs = nearest(out.name, [config.parent.name for config in out.parent.glob("*/config.yaml")])
+    hint = f"beside it is {runs[0]}" if runs else "--method NAME begins a new one"
+    return UsageError("there is no run to continue", where=out, hint=hint)
 
 
 READING = (

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_jets.api.arguments import Names, SettingTree, given, model_of, names_of, path_of, tree_of
-from ssl_jets.api.early import check_new_run, check_where
-from ssl_jets.errors import UsageError, nearest
+from ssl_jets.api.early import check_new_run, check_where, no_method
+from ssl_jets.errors import UsageError
 from ssl_jets.runtime.console import log
 from ssl_jets.runtime.launcher import rank
 
@@ -80,9 +80,10 @@ def pretrain(
     if isinstance(short := in_config.get("method"), str):  # `method: mae`
         in_config["method"] = {"name": short}
     name = method or _method_of(in_config) or (stored and _method_of(read_config(stored)))
-    name = name or (None if model is None else load_model(model_of(model)).method)
+    if not name and model is not None:
+        name = load_model(model_of(model)).method
     if not name:
-        raise _no_method(path_of(out), resume)
+        raise no_method(path_of(out), resume)
     arguments = _layer(data, val, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed, devices=devices)
     arguments["model"] = given(size=size)
     arguments["train"] |= given(model=None if model is None else str(model_of(model)))
@@ -262,14 +263,6 @@ def _stored_settings(out: Path | None, resume: bool) -> Path | None:
     if out is None:
         raise UsageError("--resume needs the run to go on with", where="--out", hint="--out RUN --resume")
     return out / "config.yaml" if (out / "config.yaml").is_file() else None
-
-
-def _no_method(out: Path | None, resume: bool) -> UsageError:
-    """Return the error of a pretraining without a method; the folder of a run to resume has one."""
-    if not resume or out is None:
-        return UsageError("no method is given", where="--method", hint="ssl-jets pretrain --method mae")
-    runs = nearest(out.name, [config.parent.name for config in out.parent.glob("*/config.yaml")])
-    return UsageError("there is no run to continue", where=out, hint=f"beside it is {runs[0]}" if runs else None)
 
 
 def _run_folder(out: Path | None, name: str) -> Path:
