@@ -111,7 +111,7 @@ def test_the_model_remembers_the_files_of_both_trainings(
     assert facts["method"] == "mae"
     training = facts["training"]
     assert training["files"] == sorted(list(file.identity) for file in sample_files[:3])
-    assert (training["mode"], training["labelled_jets"]) == ("probe", 40)
+    assert (training["mode"], training["labelled_jets"], training["jets_per_epoch"]) == ("probe", 40, 40)
     assert training["pretrained"]["sha256"] == load_model(pretrained).sha256
     assert training["pretrained"]["files"] == sorted(list(file.identity) for file in sample_files[:2])
 

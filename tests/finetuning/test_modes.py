@@ -338,7 +338,7 @@ def test_a_teacher_without_heads_has_a_student_of_its_z_that_reads_no_labels(
     with torch.no_grad():  # the z of another jet is not taught
         z = objective.encoder(batch).z.roll(1, 0)
         assert float(objective.terms["teacher"](objective, z, batch, 0.5)) > 1.5 * float(objective(batch, 0.5)["loss"])
-    settings = settings_of(pretrained, class_files[:2], "method.mode=distil")
+    settings = settings_of(pretrained, class_files[:2], "method.mode=distil", "method.l2_sp=1")
     out = finetune(settings, tmp_path / "student")
     model = load_model(out)
     assert (model.head, model.regressor) == (None, None)
@@ -346,6 +346,7 @@ def test_a_teacher_without_heads_has_a_student_of_its_z_that_reads_no_labels(
     log = (out / "log.txt").read_text()
     assert "targets: z of the teacher;" in log
     assert "labelled jets" not in log
+    assert "mode distil does not use method.l2_sp\n" in log
 
 
 def test_the_teacher_reads_the_inputs_that_are_hidden_from_its_student(begun: Begin, batch: Jets) -> None:

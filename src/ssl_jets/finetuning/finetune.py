@@ -20,7 +20,7 @@ from ssl_jets.data.skipped import BAD_AMONG
 from ssl_jets.errors import UsageError
 from ssl_jets.finetuning.adaptation import adapt
 from ssl_jets.finetuning.memory_plan import best_that_fits
-from ssl_jets.finetuning.modes import MODES
+from ssl_jets.finetuning.modes import MODES, unused_settings
 from ssl_jets.finetuning.objective import Objective
 from ssl_jets.finetuning.particles import describe_particles, particle_targets
 from ssl_jets.finetuning.settings import FIXED_Z, FinetuneSettings
@@ -111,6 +111,7 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     # Model
     facts = training_facts(inputs, result) | {
         "mode": settings.method.mode,
+        "jets_per_epoch": jets_per_epoch,
         "labelled_jets": counts.labelled if settings.method.targets or settings.method.particle_targets else None,
         "labelled_seed": settings.method.subset_seed,
         "peak_memory": peak_memory,
@@ -216,6 +217,8 @@ def log_setup(
         f"{settings.method.mode}: {used}{classes}, "
         f"{data.jets(data.held_out):,} held out; model {settings.method.model} ({pretrained.method})"
     )
+    if unused := unused_settings(settings.method):
+        run.log_message(f"mode {settings.method.mode} does not use {', '.join(unused)}")
     weights = sum(parameter.numel() for parameter in objective.parameters())
     run.log_message(
         f"targets: {targets or 'z of the teacher'}; {parameter_count(objective):,} of {weights:,} weights learn"

@@ -58,11 +58,13 @@ class Mode:
         pool: default of `method.pool`; None for the pool of the pretrained model.
         starts_anew: the finetuned model does not depend on the jets of the pretraining.
         trains_inputs: the embedding of features and context is trained.
+        own_settings: settings of `method.*` that this mode reads, and not every other one.
     """
 
     pool: ClassVar[Pool | None] = None
     starts_anew: ClassVar[bool] = False
     trains_inputs: ClassVar[bool] = False
+    own_settings: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, settings: RunSettings[FinetuneSettings]) -> None:
         self.settings = settings

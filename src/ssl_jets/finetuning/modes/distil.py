@@ -28,6 +28,8 @@ from ssl_jets.nn.transformer import without_dropout
 class DistilMode(Mode):
     """Training of a student; the teacher is frozen."""
 
+    own_settings = ("distil",)
+
     def encoder(self, pretrained: Model) -> BaseEncoder:
         """Return a student of size `model.size`, with random weights.
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 class LoraMode(EncoderMode):
     """Training of low-rank updates, pool, last norm and heads."""
 
+    own_settings = (*EncoderMode.own_settings, "lora")
+
     def prepare(self, objective: Objective) -> None:
         """Freeze the encoder and inject the updates into its blocks."""
         try:

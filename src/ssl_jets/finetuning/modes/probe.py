@@ -74,6 +74,8 @@ class ProbeMode(Mode):
 class EncoderMode(Mode):
     """Base of the modes that train weights of the encoder."""
 
+    own_settings = ("probe_first", "l2_sp")
+
     def train(self, objective: Objective, inputs: TrainingInputs[FinetuneSettings]) -> FitResult:
         """Train, with `method.probe_first` after the heads alone on the frozen z (LP-FT, arXiv:2202.10054)."""
         if inputs.settings.method.probe_first and inputs.begins:  # a resumed run has the heads in its checkpoint
