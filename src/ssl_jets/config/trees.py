@@ -35,13 +35,15 @@ class TrainSettings(Settings):
     accumulate: int = Field(default=1, ge=1)
     """Forward passes whose gradients are added up before one optimizer step."""
     lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
-    """Peak learning rate of AdamW."""
+    """Peak learning rate."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`adamw`, or `muon` for the matrices of the blocks (all other weights keep AdamW)."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps in which the learning rate rises linearly."""
     final_lr: float = Field(default=0.01, ge=0, le=1)
     """Learning rate at the end of the cosine, as a share of `lr`."""
     weight_decay: float = Field(default=0.05, ge=0)
-    """AdamW weight decay on matrices (never on biases, norms and tokens)."""
+    """Weight decay on matrices (never on biases, norms and tokens)."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
     on_nonfinite: Literal["stop", "skip"] = "stop"

@@ -1,41 +1,99 @@
-"""AdamW with parameter groups, each with its own multiplier of the learning rate."""
+"""AdamW, or Muon and AdamW, with parameter groups that have multipliers of the learning rate.
+
+Muon (Jordan et al., 2024; arXiv:2502.16982) takes the momentum M of a matrix and updates it by the nearest orthogonal
+matrix, U V^T of M = U S V^T, so that all directions of a layer learn at one rate. The update is scaled to the size of
+AdamW's, 0.2 sqrt(longer side), so both share `train.lr` and `train.weight_decay`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from ssl_jets.config import TrainSettings
-from ssl_jets.errors import SslJetsError
+from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.methods._method import Method
+from ssl_jets.nn.transformer import Block
 
 
-def make_optimizer(method: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    """Build AdamW with weight decay on the matrices of linear layers only, not on biases, norms, tokens, embeddings.
+def make_optimizer(method: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    """Build AdamW, or Muon for the matrices of the blocks and AdamW for all other weights.
 
-    Each part of the network that `method.lr_multipliers` names is a parameter group of its own.
+    Weight decay acts on the matrices of linear layers only, not on biases, norms, tokens, embeddings. Each part of the
+    network that `method.lr_multipliers` names is a parameter group of its own.
+
+    Raises:
+        UsageError: Muon is asked for, and this PyTorch does not have it.
     """
-    decayed = {
-        id(module.weight)
-        for module in method.modules()
-        if isinstance(module, nn.Linear) and module.weight.requires_grad
-    }
+    decayed, of_blocks = _matrices(method), set[int]()
+    if settings.optimizer == "muon":
+        of_blocks = {key for module in method.modules() if isinstance(module, Block) for key in _matrices(module)}
     parts = method.lr_multipliers(0.0) if isinstance(method, Method) else {}
-    groups: dict[tuple[str, bool], list[nn.Parameter]] = {
-        (part, decays): [] for part in (*parts, "") for decays in (True, False)
+    groups: dict[tuple[bool, str, bool], list[nn.Parameter]] = {
+        (by_muon, part, decays): [] for by_muon in (True, False) for part in (*parts, "") for decays in (True, False)
     }
     for name, parameter in method.named_parameters():
         if parameter.requires_grad:
-            groups[part_of(name, parts), id(parameter) in decayed].append(parameter)
-    parameter_groups = [
-        {"params": parameters, "part": part, "weight_decay": settings.weight_decay if decays else 0.0}
-        for (part, decays), parameters in groups.items()
-        if parameters
-    ]
-    return torch.optim.AdamW(parameter_groups, lr=settings.lr, betas=(0.9, 0.98))
+            key = id(parameter)
+            groups[key in of_blocks, part_of(name, parts), key in decayed].append(parameter)
+    muon, adamw = (
+        [
+            {"params": parameters, "part": part, "weight_decay": settings.weight_decay if decays else 0.0}
+            for (by_muon, part, decays), parameters in groups.items()
+            if parameters and by_muon == wanted
+        ]
+        for wanted in (True, False)
+    )
+    rest = torch.optim.AdamW(adamw, lr=settings.lr, betas=(0.9, 0.98)) if adamw else None
+    if not muon:
+        assert rest is not None  # something is trained
+        return rest
+    if not hasattr(torch.optim, "Muon"):
+        found = f"PyTorch {torch.__version__}"
+        raise UsageError("muon needs PyTorch 2.9 or newer", where="train.optimizer", found=found, allowed=["adamw"])
+    of_matrices = torch.optim.Muon(muon, lr=settings.lr, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    return of_matrices if rest is None else JoinedOptimizer(of_matrices, rest)
+
+
+def _matrices(module: nn.Module) -> set[int]:
+    """Return the ids of the trained matrices of all linear layers."""
+    layers = (layer for layer in module.modules() if isinstance(layer, nn.Linear))
+    return {id(layer.weight) for layer in layers if layer.weight.requires_grad}
+
+
+class JoinedOptimizer(torch.optim.Optimizer):
+    """Optimizers of different weights as one: one list of groups, one state.
+
+    Args:
+        parts: the optimizers; the groups of the joined one are theirs, in this order.
+    """
+
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        self._parts = parts
+        super().__init__([group for part in parts for group in part.param_groups], {})
+        self._share()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._share()
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take a step with each of the optimizers."""
+        loss = None if closure is None else closure()
+        for part in self._parts:
+            part.step()
+        return loss
+
+    def _share(self) -> None:
+        """Give the optimizers the groups and the state of the joined one."""
+        first = 0
+        for part in self._parts:
+            after = first + len(part.param_groups)
+            part.param_groups, part.state = self.param_groups[first:after], self.state
+            first = after
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
