@@ -1,9 +1,4 @@
-"""AdamW, or Muon and AdamW, with parameter groups that have multipliers of the learning rate.
-
-Muon (Jordan et al., 2024; arXiv:2502.16982) takes the momentum M of a matrix and updates it by the nearest orthogonal
-matrix, U V^T of M = U S V^T, so that all directions of a layer learn at one rate. The update is scaled to the size of
-AdamW's, 0.2 sqrt(longer side), so both share `train.lr` and `train.weight_decay`.
-"""
+"""AdamW, or Muon and AdamW, with parameter groups that have multipliers of the learning rate."""
 
 from __future__ import annotations
 
@@ -14,9 +9,10 @@ import torch
 from torch import nn
 
 from ssl_jets.config import TrainSettings
-from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.errors import SslJetsError
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.transformer import Block
+from ssl_jets.training.muon import Muon
 
 
 def make_optimizer(method: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
@@ -24,9 +20,6 @@ def make_optimizer(method: nn.Module, settings: TrainSettings) -> torch.optim.Op
 
     Weight decay acts on the matrices of linear layers only, not on biases, norms, tokens, embeddings. Each part of the
     network that `method.lr_multipliers` names is a parameter group of its own.
-
-    Raises:
-        UsageError: Muon is asked for, and this PyTorch does not have it.
     """
     decayed, of_blocks = _matrices(method), set[int]()
     if settings.optimizer == "muon":
@@ -51,10 +44,8 @@ def make_optimizer(method: nn.Module, settings: TrainSettings) -> torch.optim.Op
     if not muon:
         assert rest is not None  # something is trained
         return rest
-    if not hasattr(torch.optim, "Muon"):
-        found = f"PyTorch {torch.__version__}"
-        raise UsageError("muon needs PyTorch 2.9 or newer", where="train.optimizer", found=found, allowed=["adamw"])
-    of_matrices = torch.optim.Muon(muon, lr=settings.lr, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    dtype = torch.bfloat16 if settings.precision == "bf16-mixed" else torch.float32
+    of_matrices = Muon(muon, lr=settings.lr, dtype=dtype)
     return of_matrices if rest is None else JoinedOptimizer(of_matrices, rest)
 
 
