@@ -196,13 +196,13 @@ def accuracy_of(found: ProbeResult) -> Row:
 
 def seconds_of_step(settings: RunSettings[MethodSettings], folder: Path) -> float:
     """Return the processor's time of a step, from a training of `RATE_STEPS` steps."""
-    ends: list[float] = []
-    hook = register_optimizer_step_post_hook(lambda *_: ends.append(time.process_time()))
+    ends: list[tuple[float, int]] = []
+    hook = register_optimizer_step_post_hook(lambda one, *_: ends.append((time.process_time(), id(one))))
     try:
         pretrain(settings, folder, force=True)
     finally:
         hook.remove()
-    timed = ends[UNTIMED_STEPS:]
+    timed = [end for end, of in ends if of == ends[-1][1]][UNTIMED_STEPS:]  # of the last: a joined one steps its parts
     return (timed[-1] - timed[0]) / (len(timed) - 1)
 
 

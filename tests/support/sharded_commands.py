@@ -13,7 +13,7 @@ from ssl_jets.config import TrainSettings
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 from ssl_jets.training import state
-from ssl_jets.training.optimizer import make_optimizer
+from ssl_jets.training.optimizer import JoinedOptimizer, make_optimizer
 from support.overridden import overridden
 
 QUICK = [
@@ -24,6 +24,7 @@ BEST = ["train.keep=best", "train.validate_every=1"]
 PRETRAININGS = {
     "mae": [*BEST, "model.size=tiny", "train.snapshot_minutes=1e-6"],
     "supervised": ["model.size=tiny", "train.precision=bf16-mixed", "method.observables_weight=0.1"],
+    "vicreg": ["model.size=tiny", "train.optimizer=muon"],
 }
 """Methods and their settings."""
 FINETUNINGS = {
@@ -43,10 +44,12 @@ rounding."""
 
 
 def descent(method: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """Descent with the groups of `make_optimizer`: AdamW would blow up rounding of zero gradients."""
-    groups = make_optimizer(method, settings).param_groups
-    kept = [{key: group[key] for key in ("params", "part", "weight_decay")} for group in groups]
-    return torch.optim.SGD(kept, lr=settings.lr)
+    """Descent with the groups of AdamW, which would blow up rounding of zero gradients; Muon stays."""
+    built = make_optimizer(method, settings)
+    muon, adamw = built.parts if isinstance(built, JoinedOptimizer) else (None, built)
+    kept = [{key: group[key] for key in ("params", "part", "weight_decay")} for group in adamw.param_groups]
+    plain = torch.optim.SGD(kept, lr=settings.lr)
+    return plain if muon is None else JoinedOptimizer(muon, plain)
 
 
 def train_both_ways(source: str, target: str, out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -89,7 +90,7 @@ def test_the_state_of_muon_and_adamw_is_one_and_resumes_exactly() -> None:
 def test_muon_is_that_of_pytorch() -> None:
     torch.manual_seed(0)
     ours, theirs = ([nn.Parameter(torch.ones(shape)) for shape in ((48, 16), (16, 48), (16, 16))] for _ in range(2))
-    groups = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.3}
+    groups: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.3}
     own = Muon([{"params": ours, **groups}], lr=1.0, dtype=torch.bfloat16)
     reference = torch.optim.Muon(theirs, adjust_lr_fn="match_rms_adamw", **groups)
     for _ in range(3):

@@ -38,10 +38,10 @@ SETTINGS = [
 
 OF_METHOD = {
     "semi_supervised": ["data.labelled=0.2", "data.unlabelled_ratio=1", "method.targets=[label,jet_sdmass]"],
-    "dino": ["method.particle_weight=1", "method.prototypes=8"],
+    "dino": ["method.particle_weight=1", "method.prototypes=8", "train.optimizer=muon"],
 }
-"""Two streams, labels of a few jets in memory, statistics of targets and learned weights, teachers and the centres of
-jets and particles: all are to be resumed."""
+"""Two streams, labels of a few jets in memory, statistics of targets and learned weights, teachers, the centres of jets
+and particles, the states of both optimizers: all are to be resumed."""
 
 
 def settings_of(files: list[JetFile], method: str, *more: str) -> RunSettings[MethodSettings]:

@@ -58,12 +58,12 @@ def _matrices(module: nn.Module) -> set[int]:
 class JoinedOptimizer(torch.optim.Optimizer):
     """Optimizers of different weights as one: one list of groups, one state.
 
-    Args:
+    Attributes:
         parts: the optimizers; the groups of the joined one are theirs, in this order.
     """
 
     def __init__(self, *parts: torch.optim.Optimizer) -> None:
-        self._parts = parts
+        self.parts = parts
         super().__init__([group for part in parts for group in part.param_groups], {})
         self._share()
 
@@ -74,14 +74,14 @@ class JoinedOptimizer(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Take a step with each of the optimizers."""
         loss = None if closure is None else closure()
-        for part in self._parts:
+        for part in self.parts:
             part.step()
         return loss
 
     def _share(self) -> None:
         """Give the optimizers the groups and the state of the joined one."""
         first = 0
-        for part in self._parts:
+        for part in self.parts:
             after = first + len(part.param_groups)
             part.param_groups, part.state = self.param_groups[first:after], self.state
             first = after
