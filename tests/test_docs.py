@@ -86,3 +86,16 @@ def test_page_on_batch_systems_shows_the_script_of_the_examples() -> None:
     page = (ROOT / "docs" / "hpc.md").read_text(encoding="utf-8")
     for line in (ROOT / "examples" / "slurm" / "pretrain.sh").read_text(encoding="utf-8").splitlines():
         assert line in page or line.startswith("# Pretrain")
+
+
+def test_walkthrough_shows_lines_of_the_sources() -> None:
+    page = (ROOT / "docs" / "walkthrough-mae.md").read_text(encoding="utf-8")
+    sources = {
+        line.strip()
+        for name in ("methods/mae.py", "nn/heads.py")
+        for line in (ROOT / "src" / "ssl_jets" / name).read_text(encoding="utf-8").splitlines()
+    }
+    blocks = re.findall(r"```(?:python)?\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) > 6
+    missing = [line for block in blocks for line in block.splitlines() if line.strip() not in sources]
+    assert not missing

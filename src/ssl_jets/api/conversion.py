@@ -32,7 +32,7 @@ def convert(
         force: replace an existing folder.
 
     Returns:
-        The folder, the model, and remarks.
+        `folder`, `model`, and `notes` about the conversion.
 
     Raises:
         SslJetsError: no such encoder, or a checkpoint that cannot be read or does not fit.

@@ -39,7 +39,7 @@ def embed(
     """Write z of every jet, in input order, to a z file.
 
     Args:
-        model: a run folder, its `model/` folder, or the name of a bundled model.
+        model: a run folder, its `model/` folder, or the name of a bundled model; by default `small-ssl`.
         out: the z file; its suffix names the format: .root, .parquet, .h5 or .npz.
         data: the jets; by default the bundled sample.
         schema: YAML file (or name) of the format of the files.
@@ -54,7 +54,7 @@ def embed(
         force: replace `out`.
 
     Returns:
-        The paths, the number of jets, and the skipped jets by reason.
+        `paths` (`path` is the first), `jets`, `skipped` jets and their `reasons`, and `files_left_out`.
 
     Raises:
         SslJetsError: a setting, the model, an input file or the output is wrong.
@@ -112,7 +112,7 @@ def predict(
         force: replace `out`.
 
     Returns:
-        The paths, the number of jets, and the skipped jets by reason.
+        `paths` (`path` is the first), `jets`, `skipped` jets and their `reasons`, and `files_left_out`.
 
     Raises:
         SslJetsError: a setting, a model without head, a formula, an input file or the output is wrong.
@@ -154,7 +154,7 @@ def merge(parts: Names, *, out: str | Path, partial: bool = False, force: bool =
         force: replace `out`.
 
     Returns:
-        The path, the number of parts and rows, and the missing parts.
+        `path`, the numbers of `parts` and `rows`, and the numbers of `missing` parts.
 
     Raises:
         SslJetsError: parts of different models or inputs, a missing part, or the output is wrong.

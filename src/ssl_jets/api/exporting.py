@@ -43,7 +43,7 @@ def export(
         force: replace existing files.
 
     Returns:
-        The path, the differences between the two runtimes, and their latencies.
+        `path`, `differences` between the two runtimes by output, their `latencies`, and the file `int8`.
 
     Raises:
         SslJetsError: a package of the extra `onnx` is missing, the model cannot be exported, or the results differ.

@@ -24,7 +24,7 @@ def generate(
         force: replace `out`.
 
     Returns:
-        The path, the number of jets, and the jets that were drawn again by reason.
+        `path`, the number of `jets`, and the `redrawn` jets by reason.
 
     Raises:
         SslJetsError: the model cannot generate, or the output is wrong.

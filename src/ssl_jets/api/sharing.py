@@ -19,7 +19,7 @@ def share(run: str | Path, target: str, *, upload: bool = False, private: bool =
         private: create the repository as a private one.
 
     Returns:
-        The model folder, the sizes of its files, and the address of the upload.
+        The model `folder`, the sizes of its `files`, and the `url` of the upload.
 
     Raises:
         SslJetsError: a target of another form, no model, a model without a card, or the hub refuses the upload.

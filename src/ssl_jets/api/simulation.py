@@ -42,7 +42,7 @@ def simulate(
         force: replace `out`, and finished parts of another simulation.
 
     Returns:
-        Paths, manifest, number of jets and of events.
+        `paths`, `manifest`, and the numbers of `jets` and `events`.
 
     Raises:
         SslJetsError: Pythia or FastJet is missing, an argument or the output is wrong, or the generator fails.
