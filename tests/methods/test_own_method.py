@@ -15,6 +15,7 @@ from ssl_jets.config import parse_set
 from ssl_jets.data.read import read_jets
 from ssl_jets.generation import generate
 from ssl_jets.methods import VARIABLE
+from ssl_jets.methods._describe import describe_method, list_methods
 from ssl_jets.model_file import load_model
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 
@@ -99,6 +100,30 @@ def test_a_method_of_a_folder_generates_and_without_the_file_it_is_named(
         del sys.modules["ssl_jets.methods.makes_jets"]
     with pytest.raises(methods.SslJetsError, match=r"not on this machine(.|\n)*folder with makes_jets\.py"):
         generate(run, 3, tmp_path / "again.root")
+
+
+BROKEN = {
+    "unclosed": ("class A(", "SyntaxError(.|\n)*never closed"),
+    "needs_more": ("import not_there", "ModuleNotFoundError: No module named 'not_there'"),
+    "no_config": (OWN.replace("class Config(", "class Other(").replace("    cfg: Config\n", ""), "has a class Config"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_one_message_and_stops_no_other_method(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, message = BROKEN[name]
+    (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    with pytest.raises(methods.SslJetsError, match=message):
+        methods.find(name)
+    with pytest.raises(methods.SslJetsError, match="cannot be described"):
+        describe_method(name)
+    titles = dict(line.split(maxsplit=1) for line in list_methods().splitlines())
+    assert titles[name].startswith(("cannot be read: '(' was never closed", "no docstring", "Mean pt of a jet"))
+    assert titles["mae"].startswith("Masked")
+    assert "next_particle" in methods.with_property("can_generate")
 
 
 @pytest.mark.parametrize(
