@@ -39,7 +39,6 @@ class Dice(Method):
         bad: int = 0
 
     can_generate: ClassVar[bool] = True
-    saves_full_method: ClassVar[bool] = True
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
         super().__init__(cfg, encoder, labels)

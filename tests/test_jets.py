@@ -163,6 +163,13 @@ def test_mean_is_the_mean_of_each_jet_and_zero_for_an_empty_one(lengths: list[in
     torch.testing.assert_close(jets.mean(jets.column("pt")), torch.tensor(expected)[:, 0])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sums_of_values_of_16_bits_are_those_of_float32(dtype: torch.dtype) -> None:
+    jets = numbered([1000, 3])
+    for values in (torch.rand(1003, 4).to(dtype), torch.rand(1003).to(dtype)):
+        torch.testing.assert_close(jets.mean(values), jets.mean(values.float()))
+
+
 @quick
 @given(lengths_of_jets, st.sampled_from([None, 1, 3, 9]))
 def test_to_padded_shows_real_particles_where_its_mask_is_true(lengths: list[int], length: int | None) -> None:

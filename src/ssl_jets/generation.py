@@ -179,7 +179,10 @@ def _usable(jets: Jets, left_out: Counter[str]) -> Jets:
 
 
 def _check_generates(name: str, run: str | Path) -> None:
-    able = [other for other in methods.names() if methods.find(other).can_generate]
+    if name not in methods.names():
+        hint = f"{methods.VARIABLE}=FOLDER names the folder with {name}.py"
+        raise UsageError("the method of this run is not on this machine", where=run, found=f"method {name}", hint=hint)
+    able = methods.with_property("can_generate")
     if name not in able:
         raise UsageError(
             "the method of this run cannot generate jets",

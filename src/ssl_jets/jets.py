@@ -323,9 +323,7 @@ class Jets(ShortRepr):
         """Rank each particle in its jet by rising `values`, int64 `[particle]`. Ties keep their order."""
         by_value = torch.argsort(values, stable=True)
         order = by_value[torch.argsort(self.jet_of_particle[by_value], stable=True)]
-        rank = torch.empty_like(order)
-        rank[order] = self.place
-        return rank
+        return torch.empty_like(order).scatter_(0, order, self.place)
 
     def by_pt(self) -> Jets:
         """Return the jets with their particles in falling pt, as in JetClass."""
@@ -335,6 +333,8 @@ class Jets(ShortRepr):
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum per-particle `values` `[particle, ...]` over each jet, `[jet, ...]`; zero for an empty jet."""
+        if values.dtype in (torch.bfloat16, torch.float16):  # in bfloat16, 256 + 1 is 256
+            values = values.float()
         return values.new_zeros(len(self), *values.shape[1:]).index_add_(0, self.jet_of_particle, values)
 
     def mean(self, values: Tensor) -> Tensor:

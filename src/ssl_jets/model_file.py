@@ -149,7 +149,7 @@ def load_method(path: str | Path) -> Method:
     config = _read_config(folder)
     described = config.get("whole")
     if described is None:
-        keeping = [name for name in methods.names() if methods.find(name).saves_full_method]
+        keeping = methods.with_property("saves_full_method")
         raise UsageError(
             "this run kept its encoder, not the whole method",
             where=folder,

@@ -169,7 +169,7 @@ def _check_settings(settings: RunSettings[MethodSettings], cls: type[Method], wo
     if settings.train.hide_features and getattr(method, "mask", None) == "kind":
         raise UsageError("the mask `kind` needs the kinds that this setting hides", where="train.hide_features")
     if data.pairs and not any(one.compares_views for one in objectives):
-        allowed = [name for name in methods.names() if methods.find(name).compares_views]
+        allowed = methods.with_property("compares_views")
         raise UsageError(f"method {method.name} reads one view of each jet", where="data.pairs", allowed=allowed)
     if batch_size * world < 2 and any(one.compares_jets for one in objectives):
         raise UsageError(

@@ -228,6 +228,7 @@ def test_an_encoder_that_is_not_registered_is_refused_without_an_import(
     ("variable", "message"),
     [
         ("deepsets", "names no encoder"),
+        ("deepsets=a:A:b=b:B", "names no encoder(.|\\n)*separated by commas"),
         ("deepsets=gone:Net", "cannot be imported"),
         ("deepsets=json:dumps", "class of"),
     ],
@@ -251,6 +252,7 @@ BAD_RESULTS = {
     "no tensor": ("z, None", r"found: +\(2, 64\), NoneType"),
     "an error": ("z @ z, tokens", r"fails on two jets(.|\n)*RuntimeError"),
     "not finite": ("z / 0, tokens", "not finite"),
+    "z of all jets": ("z + z.mean(0), tokens", "depends on the other jets"),
 }
 
 

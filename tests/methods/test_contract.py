@@ -91,6 +91,13 @@ def test_the_loss_is_a_finite_scalar_and_its_parts_carry_no_gradient(name: str, 
 
 
 @every_method
+def test_the_loss_and_its_parts_are_computed_in_float32_under_autocast(name: str, batch: Jets) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        parts = build(name, batch)(batch, 0.5)
+    assert all(part.dtype == torch.float32 for part in parts.values()), {key: part.dtype for key, part in parts.items()}
+
+
+@every_method
 def test_the_loss_is_finite_for_the_smallest_jets(name: str, batch: Jets) -> None:
     small = batch.keep(batch.rank_by_pt() < 1 + batch.jet_of_particle % 3)
     assert small.lengths.unique().tolist() == [1, 2, 3]

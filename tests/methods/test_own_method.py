@@ -13,7 +13,9 @@ import pytest
 from ssl_jets import methods
 from ssl_jets.config import parse_set
 from ssl_jets.data.read import read_jets
+from ssl_jets.generation import generate
 from ssl_jets.methods import VARIABLE
+from ssl_jets.methods._describe import describe_method, list_methods
 from ssl_jets.model_file import load_model
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 
@@ -24,6 +26,7 @@ OWN = '''"""Mean pt of a jet from z.
 
 from torch import nn
 
+from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method, MethodSettings
 
 
@@ -43,6 +46,13 @@ class PtMethod(Method):
         target = jets.mean(jets.column("pt").unsqueeze(1)).log()
         return {"loss": self.cfg.scale * (self.out(self.encoder(jets).z) - target).square().mean()}
 '''
+
+GENERATES = """
+    can_generate = True
+
+    def generate(self, jets):
+        return Jets.of([[[9.0, 0.0, 0.0]]] * jets, columns=("pt", "deta", "dphi"))
+"""
 
 
 @pytest.fixture
@@ -75,6 +85,45 @@ def test_a_method_of_a_folder_is_trained_and_its_model_embeds_without_the_file(
     model = load_model(run)
     assert model.method == "mean_pt"
     assert model.embed(read_jets(sources)).shape == (50, 64)
+
+
+def test_a_method_of_a_folder_generates_and_without_the_file_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_jetclass: Callable[..., Path]
+) -> None:
+    (tmp_path / "makes_jets.py").write_text(OWN + GENERATES)
+    sets = ["train.steps=1", "train.batch_size=8", "model.size=tiny", "model.blocks=1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+        settings = resolve_pretrain("makes_jets", {"data": {"sources": [str(write_jetclass())]}}, parse_set(sets))
+        run = pretrain(settings, tmp_path / "run")
+        assert generate(run, 3, tmp_path / "made.root").jets == 3
+        del sys.modules["ssl_jets.methods.makes_jets"]
+    with pytest.raises(methods.SslJetsError, match=r"not on this machine(.|\n)*folder with makes_jets\.py"):
+        generate(run, 3, tmp_path / "again.root")
+
+
+BROKEN = {
+    "unclosed": ("class A(", "SyntaxError(.|\n)*never closed"),
+    "needs_more": ("import not_there", "ModuleNotFoundError: No module named 'not_there'"),
+    "no_config": (OWN.replace("class Config(", "class Other(").replace("    cfg: Config\n", ""), "has a class Config"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_one_message_and_stops_no_other_method(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, message = BROKEN[name]
+    (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    with pytest.raises(methods.SslJetsError, match=message):
+        methods.find(name)
+    with pytest.raises(methods.SslJetsError, match="cannot be described"):
+        describe_method(name)
+    titles = dict(line.split(maxsplit=1) for line in list_methods().splitlines())
+    assert titles[name].startswith(("cannot be read: '(' was never closed", "no docstring", "Mean pt of a jet"))
+    assert titles["mae"].startswith("Masked")
+    assert "next_particle" in methods.with_property("can_generate")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from ssl_jets.config import TrainSettings
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.request import Request
@@ -19,6 +20,7 @@ from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.semi_supervised import SemiSupervised
 from ssl_jets.nn.observables import JetObservables
 from ssl_jets.pretraining import build_method, resolve_pretrain
+from ssl_jets.training.optimizer import make_optimizer, set_rates
 from ssl_jets.training.run_setup import TrainingInputs, labelled_subset
 from support.content_masks import chance_by_content
 from support.small_models import CLASSES, tiny_encoder
@@ -102,6 +104,20 @@ def test_the_steps_of_the_method_inside_are_taken(batch: Jets, monkeypatch: pyte
     monkeypatch.setattr(method.method, "after_step", seen.append)
     method.after_step(0.25)
     assert seen == [0.25]
+
+
+def test_the_learning_rates_of_the_method_inside_are_those_of_its_parameters(
+    batch: Jets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = build(batch)
+    factors = {"encoder.embed": 0.5, "decoder": 0.0}
+    monkeypatch.setattr(method.method, "lr_multipliers", lambda progress: factors)
+    optimizer = make_optimizer(method, TrainSettings(lr=2.0))
+    set_rates(optimizer, 2.0, method.lr_multipliers(0.0))
+    rates = {parameter: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    for name, parameter in method.named_parameters():
+        part = name.removeprefix("method.")
+        assert rates[parameter] == next((2 * value for key, value in factors.items() if part.startswith(key)), 2), name
 
 
 @pytest.mark.parametrize("apart", [False, True])

@@ -11,7 +11,7 @@ from torch import nn
 
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
-from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, Form
+from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, Form, Mean
 from ssl_jets.nn.tasks import LABEL, Tasks, TaskSettings
 from support.small_models import made_jets
 
@@ -22,6 +22,18 @@ NAMES = ("a", "b", "c")
 def jets() -> Jets:
     """Six jets of class a, three of b, one of c, and two without a label."""
     return replace(made_jets([2] * 12), labels=torch.tensor([0] * 6 + [1] * 3 + [2] + [-1] * 2))
+
+
+def test_accuracy_is_exact_under_autocast() -> None:
+    """Of 300 jets of weights 1 to 1.3, which bfloat16 rounds."""
+    tasks, many = Tasks(TaskSettings(), 4, NAMES), made_jets([1] * 300)
+    many = replace(many, labels=torch.arange(300) % 3, weights=1 + torch.arange(300) / 1000)
+    z = torch.randn(300, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        accuracy = tasks(z, many)[1]["accuracy"]
+        right = tasks.head(z).argmax(1) == many.labels  # type: ignore[misc]
+    assert isinstance(accuracy, Mean)
+    assert float(accuracy.value) == pytest.approx(float((many.weights * right).sum() / many.weights.sum()), rel=1e-6)
 
 
 def test_given_weights_are_those_of_torch(jets: Jets) -> None:

@@ -156,6 +156,25 @@ def test_the_gradient_is_clipped_and_its_norm_before_that_is_logged(
     assert moved == pytest.approx(0.01, rel=1e-3)
 
 
+@pytest.mark.parametrize("name", ["kind", "step", "lr", "grad_norm"])
+def test_a_part_of_the_loss_with_a_name_of_the_log_is_refused(
+    name: str, batch: Jets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method, loss = supervised(batch), Supervised.loss
+    monkeypatch.setattr(method, "loss", lambda *arguments: loss(method, *arguments) | {name: torch.ones(())})
+    with pytest.raises(SslJetsError, match=rf"name that the training log uses(.|\n)*found: +{name}"):
+        run_fit(method, InOrder(batch, 8), tmp_path, settings_of(steps=1))
+
+
+def test_a_held_out_metric_with_the_name_of_another_is_refused(
+    batch: Jets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method, monitor = supervised(batch), Monitor(batch.select(torch.arange(32)), 16, len(CLASSES))
+    monkeypatch.setattr(method, "validation_metrics", lambda _batches: {"rankme": 1.0})
+    with pytest.raises(SslJetsError, match=r"found: +rankme"):
+        run_fit(method, InOrder(batch, 8), tmp_path, settings_of(steps=1), monitor=monitor)
+
+
 def test_a_monitor_changes_nothing_in_the_training(batch: Jets, tmp_path: Path) -> None:
     weights = []
     for name, monitor in (("with", Monitor(batch.select(torch.arange(32)), 16, len(CLASSES))), ("without", None)):

@@ -70,7 +70,7 @@ class TrainSettings(Settings):
     validate_every: int = Field(default=250, ge=1)
     """Steps between two validations (held-out loss, probe, collapse of z); the first checks of z are earlier."""
     validation_jets: int = Field(default=2000, ge=2)
-    """Held-out jets of a validation."""
+    """Held-out jets of a validation; fewer than 50 for each file come from some of the files only."""
     on_collapse: Literal["warn", "stop"] = "warn"
     """Action when two validations in a row find a collapse of z: warn, or stop with exit code 1 and a checkpoint."""
     keep: Literal["last", "best"] = "last"

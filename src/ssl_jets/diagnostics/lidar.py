@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ssl_jets.diagnostics.monitor import ANOTHER_VIEW, Diagnosis, Monitor, evaluating
+from ssl_jets.diagnostics.results import joined
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.augment import make_view
@@ -55,4 +56,4 @@ class LidarMonitor(Monitor):
         diagnosis = super().validate(method, progress, early=early)
         with evaluating(method):
             z = torch.stack([self._z(method.exported(), view) for view in self._views], dim=1)  # [jet, view, D]
-        return Diagnosis(diagnosis.metrics | {"lidar": float(lidar(z))}, diagnosis.verdicts)
+        return Diagnosis(joined(diagnosis.metrics, {"lidar": float(lidar(z))}), diagnosis.verdicts)

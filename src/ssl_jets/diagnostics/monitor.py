@@ -21,6 +21,7 @@ from ssl_jets.data.split import every_other_block
 from ssl_jets.diagnostics import collapse, representation
 from ssl_jets.diagnostics.collapse import Verdict
 from ssl_jets.diagnostics.representation import RepresentationStatistics, representation_statistics
+from ssl_jets.diagnostics.results import joined
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.augment import Views, make_view
@@ -103,19 +104,20 @@ class Monitor:
             losses = self._losses(method, progress, self.jets)
             metrics = _mean(losses)
             metrics |= method.validation_metrics(jets.to(_device(method)) for jets in self._batches(self.jets))
+            of_z = dict[str, float]()
             z = self._z(method.exported(), self.jets)
             if self.classes and self.jets.labels is not None and self.jets.source is not None:
                 file, entry = self.jets.source.numpy()[:, :2].T
                 in_fit = torch.from_numpy(every_other_block(file, entry))
-                metrics["probe_accuracy"] = representation.ridge_accuracy(z, self.jets.labels, in_fit, self.classes)
+                of_z["probe_accuracy"] = representation.ridge_accuracy(z, self.jets.labels, in_fit, self.classes)
             on_z = self._check(method, progress, z[: len(self.some)], early=early)
             verdicts = on_z.verdicts + collapse.verdicts_on_codes(metrics.get("code_usage", 1.0))
             verdicts += collapse.verdicts_on_embedding(metrics.get("embedding_variation", 1.0))
             can_swap = self.batch_size > 1 and method.loss_reads_z
             if can_swap and (swapped := self._swap(method, progress, losses)):
-                loss, metrics["z_swap_rise"] = swapped
-                verdicts += [] if early else collapse.verdicts_on_swap(metrics["z_swap_rise"], loss)
-        return Diagnosis(metrics | on_z.metrics, verdicts)
+                loss, of_z["z_swap_rise"] = swapped
+                verdicts += [] if early else collapse.verdicts_on_swap(of_z["z_swap_rise"], loss)
+        return Diagnosis(joined(metrics, of_z | on_z.metrics), verdicts)
 
     def check(self, method: Method, progress: float) -> Diagnosis:
         """Compute the collapse criteria of z alone, which is fast, on the first `CHECK_JETS` jets."""

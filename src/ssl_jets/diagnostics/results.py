@@ -3,7 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from ssl_jets.errors import SslJetsError
+
+
+def joined(numbers: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Join the numbers of a method and of its training to one line of `metrics.jsonl`.
+
+    Raises:
+        SslJetsError: both have a number of one name.
+
+    Example:
+        >>> joined({"loss": 2.5}, {"step": 10, "kind": "train"})
+        {'loss': 2.5, 'step': 10, 'kind': 'train'}
+    """
+    if twice := sorted(numbers.keys() & others.keys()):
+        raise SslJetsError(
+            "a number of the method has a name that the training log uses",
+            where="metrics.jsonl",
+            found=", ".join(twice),
+            hint="another name in the dict that `loss` or `validation_metrics` of the method returns",
+        )
+    return {**numbers, **others}
 
 
 @dataclass(frozen=True)

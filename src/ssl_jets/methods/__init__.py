@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import pkgutil
+from contextlib import suppress
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from ssl_jets.errors import SslJetsError, UsageError, nearest
@@ -32,18 +34,40 @@ def find(name: str) -> type[Method]:
 
     Raises:
         UsageError: there is no such method (with the nearest names).
-        SslJetsError: its file has no class derived from `Method`, or several.
+        SslJetsError: its file cannot be imported, has no class derived from `Method` or several, or no `Config`.
     """
     check(name)
     from ssl_jets.methods._method import Method
 
-    module = import_module(f"{__name__}.{name}")
+    try:
+        module = import_module(f"{__name__}.{name}")
+    except Exception as error:
+        found = f"{type(error).__name__}: {error}"
+        raise SslJetsError("the file of the method cannot be imported", where=file_of(name), found=found) from error
     classes = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Method)]
     own = [value for value in classes if value.__module__ == module.__name__]  # without imported ones
     if len(own) != 1:
         found = ", ".join(value.__name__ for value in own) or "none"
         raise SslJetsError("a method is one class derived from Method", where=module.__file__, found=found)
+    if not hasattr(own[0], "Config"):
+        raise SslJetsError("a method has a class Config, derived from MethodSettings", where=module.__file__)
     return own[0]
+
+
+def with_property(name: str) -> list[str]:
+    """Return the methods with a class attribute that is true, such as `can_generate`; without files that fail."""
+    found = []
+    for method in names():
+        with suppress(SslJetsError):
+            if getattr(find(method), name):
+                found.append(method)
+    return found
+
+
+def file_of(name: str) -> str | None:
+    """Return the file of a method, without importing it."""
+    spec = find_spec(f"{__name__}.{name}")
+    return None if spec is None else spec.origin
 
 
 def check(name: str) -> None:

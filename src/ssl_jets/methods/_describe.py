@@ -19,23 +19,46 @@ from pydantic.fields import FieldInfo
 
 from ssl_jets import config, methods
 from ssl_jets.config import Recipe, Settings
+from ssl_jets.errors import SslJetsError
 
 
 def list_methods() -> str:
     """Return one line for each method: its name and the first line of its file."""
-    titles = {name: _text(name).splitlines()[0].rstrip(".") for name in methods.names()}
+    titles = {name: _title(name) for name in methods.names()}
     width = max(len(name) for name in titles)
     return "\n".join(f"{name:<{width}}  {title}" for name, title in titles.items())
 
 
 def describe_method(name: str) -> str:
-    """Return the docstring of a method's file, its settings with their defaults, and its recipe."""
+    """Return the docstring of a method's file, its settings with their defaults, and its recipe.
+
+    Raises:
+        UsageError: there is no such method.
+        SslJetsError: its source cannot be described without importing it.
+    """
     methods.check(name)
+    try:
+        return _described(name)
+    except Exception as error:
+        what, found = "the file of the method cannot be described", f"{type(error).__name__}: {error}"
+        hint = "a docstring, and a class Config of literals and names of the file, as in docs/add-a-method.md"
+        raise SslJetsError(what, where=methods.file_of(name), found=found, hint=hint) from error
+
+
+def _title(name: str) -> str:
+    """Return the first line of a method's file; for a file of the user that has none, the reason."""
+    try:
+        return (_text(name) or "no docstring").splitlines()[0].rstrip(".")
+    except SyntaxError as error:
+        return f"cannot be read: {error}"
+
+
+def _described(name: str) -> str:
     lines = [_text(name), "", "Settings (--set KEY=VALUE):"]
     lines += [
         line
         for key, default, description in described_settings(name)
-        for line in (f"  {key}" + ("" if default is None else f" = {default}"), f"      {description}")
+        for line in (f"  {key}" + ("" if default is None else f" = {default}"), f"      {description or ''}")
     ]
     layer = described_recipe(name).layer()
     settings = [f"{tree}.{key} = {value:g}" for tree, values in layer.items() for key, value in values.items()]
@@ -91,7 +114,7 @@ class _Source(dict[str, Any]):
         spec = find_spec(module)
         assert spec is not None
         assert spec.origin is not None
-        self.tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+        self.tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"), spec.origin)
 
     @staticmethod
     @cache
@@ -132,7 +155,7 @@ class _Source(dict[str, Any]):
         raise KeyError(name)  # eval then looks in the builtins
 
     def _value(self, node: ast.expr) -> Any:
-        return eval(compile(ast.Expression(node), "<default>", "eval"), {}, self)  # only source of this package
+        return eval(compile(ast.Expression(node), "<default>", "eval"), {}, self)  # source of methods
 
     def _settings(self, node: ast.ClassDef) -> _Config:
         """Return the fields of a settings class: first inherited ones, then its own."""

@@ -71,7 +71,8 @@ class Method(nn.Module):
     regresses_observables: ClassVar[bool] = False
     """Whether `loss` itself regresses jet observables with `cfg.observables_weight`, such as from a noised z."""
     saves_full_method: ClassVar[bool] = False
-    """Whether a model folder keeps settings and weights of the whole method besides the exported encoder."""
+    """Whether a model folder keeps settings and weights of the whole method besides the exported encoder; always for a
+    method that generates."""
     requires: ClassVar[tuple[str, ...]] = ()
     """Settings that hold a run of the method of that name, from which this one starts; or `teacher`, a trained model of
     any method, whose frozen encoder this one imitates."""
@@ -80,6 +81,10 @@ class Method(nn.Module):
     """Particle columns and features that a loaded method was trained with; None for one that is being trained."""
 
     cfg: MethodSettings
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.saves_full_method = cls.saves_full_method or cls.can_generate
 
     def __init__(self, cfg: MethodSettings, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
         super().__init__()

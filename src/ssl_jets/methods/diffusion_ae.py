@@ -60,7 +60,6 @@ class DiffusionAutoencoder(Method):
 
     recipe: ClassVar[Recipe] = Recipe(model=ModelSettings(z_tokens=8, z_width=8))
     can_generate: ClassVar[bool] = True
-    saves_full_method: ClassVar[bool] = True
     regresses_observables: ClassVar[bool] = True
     cfg: Config
     present: Tensor

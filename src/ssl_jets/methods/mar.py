@@ -64,7 +64,6 @@ class MaskedAutoregression(Method):
         """Integration steps for drawing a particle; each evaluates the MLP twice."""
 
     can_generate: ClassVar[bool] = True
-    saves_full_method: ClassVar[bool] = True
     cfg: Config
     multiplicity: Tensor
     has_column: Tensor

@@ -55,7 +55,6 @@ class NextParticle(Method):
 
     recipe: ClassVar[Recipe] = Recipe(train=TrainSettings(epochs=5, batch_size=128, lr=2e-3))
     can_generate: ClassVar[bool] = True
-    saves_full_method: ClassVar[bool] = True
     loss_can_be_negative: ClassVar[bool] = True  # a logarithm of densities
     cfg: Config
 

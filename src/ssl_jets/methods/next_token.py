@@ -51,7 +51,6 @@ class NextToken(Method):
         """Largest multiplicity that is generated; softer particles share the last position."""
 
     can_generate: ClassVar[bool] = True
-    saves_full_method: ClassVar[bool] = True
     regresses_observables: ClassVar[bool] = True
     requires: ClassVar[tuple[str, ...]] = ("tokenizer",)
     cfg: Config

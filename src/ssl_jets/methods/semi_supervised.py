@@ -104,6 +104,11 @@ class SemiSupervised(Method):
         self.method.after_step(progress)
         self.weights.clamp()
 
+    def lr_multipliers(self, progress: float) -> dict[str, float]:
+        """Return the factors of the other method; the encoder is shared."""
+        factors = self.method.lr_multipliers(progress)
+        return {name if name.startswith("encoder") else f"method.{name}": value for name, value in factors.items()}
+
     def fit_statistics(self, batches: Iterable[Jets]) -> None:
         """Fit the statistics of the regression targets and of the other method."""
         batches = list(batches)

@@ -204,7 +204,8 @@ def at_least_one(jets: Jets, has: Tensor) -> Jets:
 def mean_over(weights: Tensor, values: Tensor) -> Mean:
     """Return the mean of values on this rank, with their weights; 0 without any weight."""
     count = weights.sum()
-    return Mean(weights @ values / torch.where(count > 0, count, 1), count)
+    total = (weights * values).sum()  # autocast would round the factors of a product of vectors to bfloat16
+    return Mean(total / torch.where(count > 0, count, 1), count)
 
 
 def mean_losses(names: Iterable[str], sums: dict[str, Tensor], counts: dict[str, Tensor]) -> dict[str, TaskLoss]:

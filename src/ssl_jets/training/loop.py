@@ -18,6 +18,7 @@ from lightning_fabric import Fabric
 from ssl_jets.config import TrainSettings
 from ssl_jets.data.loading.base import Stream
 from ssl_jets.diagnostics.monitor import Monitor
+from ssl_jets.diagnostics.results import joined
 from ssl_jets.errors import DataError
 from ssl_jets.methods._method import Method
 from ssl_jets.runtime.console import Bar
@@ -126,12 +127,14 @@ def _suggesting_resume(state: TrainingState) -> Iterator[None]:
 
 def _log_step(state: TrainingState, parts: dict[str, float], bar: Bar) -> None:
     rates = state.throughput.rates(state.jets)
-    record = {"step": state.step, "kind": "train", **parts, "lr": state.lr, **rates}
     epoch = state.jets / max(1, state.stream.jets_per_epoch)
-    skipped = {"skipped": sum(state.stream.skipped.values())} if state.stream.skipped else {}
+    record = {"step": state.step, "kind": "train"}
+    more = {"lr": state.lr, **rates, "epoch": epoch}
+    if state.stream.skipped:
+        more["skipped"] = sum(state.stream.skipped.values())
     if state.nonfinite.total:
-        skipped["skipped_steps"] = state.nonfinite.total
-    state.run.log_metrics({**record, "epoch": epoch, **skipped, "seconds": state.seconds})
+        more["skipped_steps"] = state.nonfinite.total
+    state.run.log_metrics(record | joined(parts, {**record, **more, "seconds": state.seconds}))
     if not (parts["loss"] or parts["grad_norm"] or state.idle):
         state.idle = True
         state.run.log_message(f"warning: step {state.step}: loss and gradient are 0, so nothing is learned")

@@ -19,6 +19,7 @@ from ssl_jets.config import TrainSettings
 from ssl_jets.data.loading.base import Stream
 from ssl_jets.diagnostics.collapse import ADVICE, Verdict
 from ssl_jets.diagnostics.monitor import EARLY_STEPS, Monitor, summary_line
+from ssl_jets.diagnostics.results import joined
 from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
@@ -142,7 +143,7 @@ class TrainingState:
         if taken:
             self.placement.trained.after_step(self.schedule.progress(self.step + 1))
         self.step += 1
-        return {"loss": 0.0} | mean_of_batches(parts_of_batches) | {"grad_norm": float(norm)}
+        return joined({"loss": 0.0} | mean_of_batches(parts_of_batches), {"grad_norm": float(norm)})
 
     def save(self, path: Path) -> None:
         """Write a checkpoint. All ranks call this; rank 0 writes the states of all streams."""
@@ -237,8 +238,9 @@ class TrainingState:
                 else:
                     diagnosis = self.monitor.check(self.method, progress)
             verdicts = diagnosis.verdicts
-            record = {"step": self.step, "kind": "validation" if whole else "check", **diagnosis.metrics}
-            self.run.log_metrics(record | ({"collapse": [verdict.name for verdict in verdicts]} if verdicts else {}))
+            record = {"step": self.step, "kind": "validation" if whole else "check"}
+            collapse = {"collapse": [verdict.name for verdict in verdicts]} if verdicts else {}
+            self.run.log_metrics(record | joined(diagnosis.metrics, record | collapse))
             classifies = self.method.exported_head() is not None  # then few directions are enough, and no sign of youth
             early = (early or not whole) and not classifies
             line = summary_line(diagnosis, self.method.exported().dim, early=early)

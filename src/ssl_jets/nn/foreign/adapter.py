@@ -13,6 +13,9 @@ from ssl_jets.jets import NEEDED, Jets
 from ssl_jets.nn.encoder import AttentionPool, BaseEncoder, Encoded, Encoder, MeanPool, Pool
 from ssl_jets.nn.foreign.registry import Network, find, with_tuples
 
+MOST_OFF = 1e-3
+"""Largest relative difference between z of a jet alone and among others: rounding."""
+
 
 class ForeignEncoder(BaseEncoder):
     """Adapter of a foreign network.
@@ -93,10 +96,11 @@ class ForeignEncoder(BaseEncoder):
         return z, tokens
 
     def try_out(self) -> None:
-        """Encode two jets, of three particles and of one.
+        """Encode two jets, of three particles and of one, together and each alone.
 
         Raises:
-            SslJetsError: the network fails, or does not return finite z and tokens in their shapes.
+            SslJetsError: the network fails, does not return finite z and tokens in their shapes, or gives a jet another
+                z among other jets than alone.
         """
         columns, name = self.columns, type(self.network).__qualname__
         values = {"pt": (90.0, 40.0, 5.0, 60.0), "deta": (0.1, -0.2, 0.3, 0.0), "dphi": (0.0, 0.2, -0.1, 0.1)}
@@ -107,6 +111,7 @@ class ForeignEncoder(BaseEncoder):
         try:
             with torch.inference_mode():
                 encoded = self.eval()(jets)
+                alone = torch.cat([self(jets.select(torch.tensor([jet]))).z for jet in range(2)])
         except SslJetsError:
             raise
         except Exception as error:
@@ -114,6 +119,10 @@ class ForeignEncoder(BaseEncoder):
             raise SslJetsError("the encoder fails on two jets", where=name, found=found) from error
         if not (encoded.z.isfinite().all() and encoded.tokens.isfinite().all()):
             raise SslJetsError("the encoder gives values of two jets that are not finite", where=name)
+        off = float((encoded.z - alone).abs().max() / alone.abs().max().clamp(min=torch.finfo(alone.dtype).tiny))
+        if not off < MOST_OFF:
+            hint = "no sums, norms or attention over particles of several jets; `Jets.mean` averages over each jet"
+            raise SslJetsError("z of a jet depends on the other jets of its batch", where=name, found=off, hint=hint)
 
     def set_pool(self, pool: Pool) -> None:
         """Pool z by another rule from now on; its weights, if any, are newly initialized."""

@@ -98,8 +98,9 @@ def _registered() -> dict[str, EntryPoint]:
     found |= {entry.name: entry for entry in entry_points(group=GROUP)}
     for text in filter(None, os.environ.get(VARIABLE, "").split(",")):
         name, is_named, value = (word.strip() for word in text.partition("="))
-        if not (name and is_named and all(value.partition(":"))):
-            raise UsageError("this names no encoder", where=VARIABLE, found=text, allowed=["NAME=MODULE:CLASS"])
+        if not (name and is_named and all(value.partition(":")) and EntryPoint.pattern.match(value)):
+            allowed = ["NAME=MODULE:CLASS, several separated by commas"]
+            raise UsageError("this names no encoder", where=VARIABLE, found=text, allowed=allowed)
         found[name] = EntryPoint(name, value, GROUP)
     return found
 
