@@ -148,6 +148,5 @@ def _padding(schema: Schema, rows: Rows) -> tuple[str, float] | None:
 def _not_finite(values: Array) -> Array:
     """Return the indices of values that are NaN or infinite."""
     # A sum is finite unless a value is not (or it overflows, and then the second look finds nothing).
-    with np.errstate(all="ignore"):
-        suspicious = values.dtype.kind == "f" and not np.isfinite(values.sum())
+    suspicious = values.dtype.kind == "f" and not np.isfinite(values.sum())
     return np.flatnonzero(~np.isfinite(values)) if suspicious else np.empty(0, dtype=np.int64)
