@@ -175,7 +175,7 @@ def clustered(raw: Raw, cluster: Clustering, names: Sequence[str], entry: Entrie
 
 
 def _padded(lists: Any) -> Array:
-    """Return the numbers of each event, `[event, number]`, with zeros behind those of lists of their own length."""
+    """Return the numbers of each event, `[event, number]`; lists that differ in length are filled up with zeros."""
     if isinstance(lists, np.ndarray):
         return lists
     offsets, contents = flatten(lists)
