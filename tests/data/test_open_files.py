@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -157,6 +158,13 @@ def test_a_file_of_no_known_kind_is_refused_whatever_its_suffix(tmp_path: Path, 
     with pytest.raises(DataError, match=r"of no kind that is read|truncated") as caught:
         opened(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "jets.root")
+    with pytest.raises(DataError, match="read from files") as caught:
+        opened(tmp_path / "jets.root")
+    assert caught.value.found == "a pipe"
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.9, 0.999])

@@ -186,6 +186,17 @@ def test_a_value_that_is_not_finite_is_named_by_branch_and_entry(
     assert kept.particles.isfinite().all()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("branch", ["part_energy", "part_d0val", "jet_pt"])
+def test_a_number_beyond_single_precision_is_a_bad_one_and_no_warning(write_jetclass: Write, branch: str) -> None:
+    def spoil(branches: dict[str, Any]) -> None:
+        branches[branch] = ak.values_astype(branches[branch], np.float64) * 1e300
+
+    file = opened(write_jetclass(edit=spoil))
+    _, left_out = read_chunk(file, 0, 0, 50, Request(bad_jets="skip", weights="jet_pt"))
+    assert left_out.total() > 0
+
+
 def test_two_infinities_that_cancel_are_found(write_jetclass: Write) -> None:
     def spoil(branches: Branches) -> None:
         set_value(branches, "part_d0val", 3, 0, np.inf)

@@ -16,7 +16,7 @@ from ssl_jets.data.schemas.labels import NO_CLASS, Classes
 from ssl_jets.data.schemas.schema import Schema, known_schemas
 from ssl_jets.errors import DataError
 from ssl_jets.jets import COLUMNS, KINDS, Jets
-from ssl_jets.records.particles import BEYOND, MOMENTUM_BEYOND, NO_KIND, ZERO_PT, impossible, no_kind
+from ssl_jets.records.particles import BEYOND, MOMENTUM_BEYOND, NO_KIND, impossible, no_kind
 
 _LOST = "particles of it are not stored in the file"
 _EMPTY = "no particles"
@@ -91,8 +91,9 @@ class BadJetFilter:
         hint = "--set data.bad_jets=skip leaves such jets out and counts them" + _HINTS.get(reason, "")
         if reason == _NO_CLASS:
             found, allowed = f"{self._classes.describe(rows, wrong[0])}; {found}", self._classes.names
-        if reason == ZERO_PT and _is_padded(jets):
-            hint = zero_padding_hint(self._schema)
+        of_jets = (_LOST, _EMPTY, _WEIGHT_NOT_FINITE, _NO_CLASS)
+        if reason not in of_jets and (padding := _padding(self._schema, rows)) is not None:
+            hint = padding_hint(self._schema, *padding)
         what = f"a jet cannot be used: {reason}"
         return BadJetError(what, where=rows.where(wrong[0]), found=found, allowed=allowed, hint=hint)
 
@@ -124,23 +125,28 @@ class BadJetFilter:
         yield from impossible(jets.particles.numpy()[:, : len(names)], names)
 
 
-def zero_padding_hint(schema: Schema) -> str:
-    """Return a hint to read lists that are padded with zeros."""
-    column = schema.particles["pt"]
+def padding_hint(schema: Schema, branch: str = "", value: float = 0) -> str:
+    """Return a hint to read lists that are padded with a value, in a branch of which pt is computed."""
+    column, name = schema.particles["pt"], quoted(branch)
     base = f"`extends: {schema.name}` and " if schema in known_schemas() else ""
-    pt = column.formula or quoted(column.branch or "")
-    return f"lists padded with zeros are read with {base}`particle_cut: {pt} > 0` in a schema: --schema FILE"
+    pads, cut = "zeros", f"{column.formula or quoted(column.branch or '')} > 0"
+    if value != 0:
+        pads, cut = f"{value:g}", f"abs({name}) >= 0" if np.isnan(value) else f"{name} != {value:g}"
+    return f"lists padded with {pads} are read with {base}`particle_cut: {cut}` in a schema: --schema FILE"
 
 
-def _is_padded(jets: Jets) -> bool:
-    """Check whether most jets end in a particle of pt zero."""
-    last = (jets.offsets[1:] - 1)[jets.lengths > 0]
-    return bool((jets.column("pt")[last] == 0).float().mean() > 0.5)
+def _padding(schema: Schema, rows: Rows) -> tuple[str, float] | None:
+    """Return a branch of pt and the value it ends in for most jets, which no real particles have in common; or None."""
+    last = (rows.offsets[1:] - 1)[rows.lengths > 0]
+    for name in (name for name in schema.particles["pt"].branches if name in rows.particle):
+        values, counts = np.unique(rows.particle[name][last], return_counts=True)  # counts NaN as one value
+        if len(counts) and counts.max() > max(1, len(last) / 2):
+            return name, float(values[counts.argmax()])
+    return None
 
 
 def _not_finite(values: Array) -> Array:
     """Return the indices of values that are NaN or infinite."""
     # A sum is finite unless a value is not (or it overflows, and then the second look finds nothing).
-    with np.errstate(all="ignore"):
-        suspicious = values.dtype.kind == "f" and not np.isfinite(values.sum())
+    suspicious = values.dtype.kind == "f" and not np.isfinite(values.sum())
     return np.flatnonzero(~np.isfinite(values)) if suspicious else np.empty(0, dtype=np.int64)

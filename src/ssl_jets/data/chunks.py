@@ -53,11 +53,14 @@ def check_type(file: JetFile, name: str) -> None:
     """Check that a branch of the file, if it has one of this name, holds one number per jet.
 
     Raises:
-        UsageError: it holds something else; the message has its type.
+        UsageError: it holds something else; the message has its type, or why an array is no branch.
     """
     with file.reader.open_tables(file.source.path, external=True) as tables:
-        for table in tables:
-            if table.name == file.tree and name in table.branches and table.depth(name) != 0:
+        for table in (table for table in tables if table.name == file.tree):
+            if name in table.ignored:
+                found = f"{name}: {table.ignored[name]}"
+                raise UsageError("this array of the file is no column of its jets", where=file.place, found=found)
+            if name in table.branches and table.depth(name) != 0:
                 raise wrong_type(name, {0}, table, file.place, error=UsageError)
 
 

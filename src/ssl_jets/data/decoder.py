@@ -27,6 +27,9 @@ from ssl_jets.records.particles import wrap_azimuth
 
 T = TypeVar("T")
 
+_QUIET = partial(np.errstate, over="ignore", invalid="ignore")
+"""Numbers that are infinite in the file or in float32 are no warnings: the bad-jet filter finds them."""
+
 
 class Available(NamedTuple):
     """Names that a file provides of a schema; of a collection, the names of its features."""
@@ -113,6 +116,10 @@ class Decoder:
         Raises:
             BadJetError: a bad jet, unless they are skipped; a negative weight in any case.
         """
+        with _QUIET():
+            return self._decode(rows, file)
+
+    def _decode(self, rows: Rows, file: int) -> tuple[Jets, Counter[str]]:
         rows, skipped = self._select_jets(*self._cut_jets(self._unpad(rows)))
         jets = Jets(
             particles=torch.from_numpy(self._particles(rows)),
@@ -132,15 +139,17 @@ class Decoder:
 
     def jet_columns(self, rows: Rows) -> dict[str, Array]:
         """Return the jet columns `[jet]` of every jet, also of bad jets and of those that the jet cut removes."""
-        rows = self._unpad(rows)
-        return {name: column(rows) for name, column in self._jet_columns.items()}
+        with _QUIET():
+            rows = self._unpad(rows)
+            return {name: column(rows) for name, column in self._jet_columns.items()}
 
     def jet_table(self, rows: Rows) -> JetTable:
         """Return jet columns, labels and weights of the selected jets, bad ones among them, without their particles."""
-        rows, _ = self._select_jets(*self._cut_jets(self._unpad(rows)))
-        weights = np.ones(len(rows)) if self._weight is None else self._weight(rows).astype(np.float64)
-        columns = {name: column(rows) for name, column in self._jet_columns.items()}
-        return JetTable(columns, self._classes.labels(rows), np.nan_to_num(weights, nan=0.0, posinf=0.0))
+        with _QUIET():
+            rows, _ = self._select_jets(*self._cut_jets(self._unpad(rows)))
+            weights = np.ones(len(rows)) if self._weight is None else self._weight(rows).astype(np.float64)
+            columns = {name: column(rows) for name, column in self._jet_columns.items()}
+            return JetTable(columns, self._classes.labels(rows), np.nan_to_num(weights, nan=0.0, posinf=0.0))
 
     def selected(self, rows: Rows) -> Array:
         """Evaluate the selection of the request for all jets, bad ones too; bool `[jet]` if it is a condition.
@@ -149,7 +158,8 @@ class Decoder:
             UsageError: the formula adds over particles.
         """
         assert self._where is not None
-        return self._selected(self._where, self._unpad(rows))
+        with _QUIET():
+            return self._selected(self._where, self._unpad(rows))
 
     def _selected(self, where: Formula, rows: Rows) -> Array:
         numbers = {name: column(rows) for name, column in self._where_columns.items()}

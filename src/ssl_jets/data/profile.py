@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ssl_jets.arrays import Array
-from ssl_jets.data.bad_jets import zero_padding_hint
+from ssl_jets.data.bad_jets import padding_hint
 from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.loading.shuffle_buffer import read_range
@@ -244,7 +244,7 @@ def _of_skipped(file: JetFile, jets: int, skipped: Counter[str]) -> Iterator[str
     if not_finite > total / 2 and file.schema.particle_cut is None:
         yield "most jets have values that are not finite: are these padding? `particle_cut` removes it"
     if skipped[ZERO_PT] > total / 2:
-        yield f"most jets have particles of pt zero: {zero_padding_hint(file.schema)}"
+        yield f"most jets have particles of pt zero: {padding_hint(file.schema)}"
 
 
 def _suspicions(jets: Jets) -> Iterator[str]:

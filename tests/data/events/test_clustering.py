@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -106,6 +108,30 @@ def test_the_jets_are_those_of_a_plain_anti_kt(
         own = events[entry][wanted[entry][number]]
         pt = jets.column("pt")[jets.offsets[row] : jets.offsets[row + 1]].numpy()
         np.testing.assert_allclose(np.sort(pt), np.sort(own[:, 0]), rtol=1e-6)
+
+
+OWN = """
+cluster: {table: parts, particle: [pt, eta, phi], jets: 2}
+particles:
+  pt: {branch: pt, unit: GeV}
+  deta: {branch: eta, absolute: true}
+  dphi: {branch: phi, absolute: true}
+axis: {eta: jet_eta, phi: jet_phi}
+jet_cut: jet_nparticles > 0
+"""
+
+
+def test_lists_of_their_own_length_give_the_same_jets(path: Path, events: list[Particles], tmp_path: Path) -> None:
+    lists = [None if row == 3 else event.reshape(-1).tolist() for row, event in enumerate(events)]
+    pq.write_table(pa.table({"parts": pa.array(lists, pa.list_(pa.float64()))}), tmp_path / "events.parquet")
+    (tmp_path / "own.yaml").write_text(OWN)
+    jets, left_out = read(opened(tmp_path / "events.parquet", str(tmp_path / "own.yaml")))
+    expected = read(opened(path))[0]
+    assert expected.source is not None
+    expected = expected.select(expected.source[:, 1] != 3)
+    assert torch.equal(jets.particles[:, :3], expected.particles[:, :3])
+    assert torch.equal(jets.jet["jet_pt"], expected.jet["jet_pt"])
+    assert left_out["not jet_nparticles > 0"] == 2 * len(events) - len(jets)
 
 
 def test_the_sum_of_the_particles_is_the_jet(path: Path) -> None:

@@ -128,6 +128,13 @@ def test_a_row_of_a_jet_that_is_not_there_is_refused_and_one_of_no_jet_passed_ov
         by_table(jets, particles, whole([2, 1]), whole([0, 1, 0]), whole([0, 1, 2]), **NAMES)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_missing_number_is_of_no_jet_and_of_no_particle() -> None:
+    jet, particle = np.array([0, np.nan, 0]), np.array([0, 1, np.nan])
+    links = by_table(whole([1]), whole([3]), whole([3]), jet, particle, **NAMES)
+    assert (as_lists(links), links.lost.tolist()) == ([[0]], [1])
+
+
 @pytest.mark.parametrize(("begin", "end"), [(0, 4), (2, 1), (-1, 1)])
 def test_a_range_beyond_its_list_is_refused(begin: int, end: int) -> None:
     with pytest.raises(DataError, match=r"(?s)beyond the list.*a\.root, entry 30"):

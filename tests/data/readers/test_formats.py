@@ -6,6 +6,7 @@ from pathlib import Path
 
 import awkward as ak
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -128,6 +129,18 @@ def test_labels_of_two_classes_and_of_an_index(raw: ak.Array, tmp_path: Path) ->
     assert labels.tolist() == list(range(ENTRIES))
 
 
+def test_row_groups_without_rows_shift_no_jet(raw: ak.Array, tmp_path: Path) -> None:
+    table = pq.read_table(write_jetclass2(raw, tmp_path / "jets.parquet"))
+    whole = read(opened(tmp_path / "jets.parquet"))
+    with pq.ParquetWriter(tmp_path / "filtered.parquet", table.schema) as writer:
+        for start, stop in ((0, 0), (0, 20), (20, 40), (40, 40), (40, 60), (60, 60)):
+            writer.write_table(table.slice(start, stop - start))
+    file = opened(tmp_path / "filtered.parquet")
+    assert file.boundaries == (0, 20, 40, 60)
+    for start, stop in ((0, 60), (20, 40), (25, 35), (40, 60)):
+        assert torch.equal(read(file, start, stop).particles, whole.select(torch.arange(start, stop)).particles)
+
+
 def test_training_weights_of_atlas_are_weights_of_jets(raw: ak.Array, tmp_path: Path) -> None:
     file_name, write = WRITERS["atlas_top"]
     file = opened(write(raw, tmp_path / file_name))
@@ -139,8 +152,6 @@ def test_training_weights_of_atlas_are_weights_of_jets(raw: ak.Array, tmp_path: 
 
 
 def test_a_label_without_a_class_is_named_with_its_entry(raw: ak.Array, tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-
     path = write_jetclass2(raw, tmp_path / "jets.parquet")
     table = pq.read_table(path)
     table = table.set_column(table.schema.get_field_index("jet_label"), "jet_label", [np.full(ENTRIES, 188, np.int32)])

@@ -25,17 +25,17 @@ JETS, PLACES = 40, 16
 NAMES = ["jets.parquet", "tree.root", "ntuple.root", "jets.h5", "jets.npz"]
 
 
-def padded() -> dict[str, Any]:
+def padded(value: float = 0) -> dict[str, Any]:
     found = {}
     for name, values in jetclass_branches(JETS).items():
         if isinstance(values, ak.Array):
-            values = ak.to_numpy(ak.fill_none(ak.pad_none(values, PLACES), 0))
+            values = ak.to_numpy(ak.fill_none(ak.pad_none(values, PLACES), value))
         found[name] = values
     return found
 
 
-def write(path: Path) -> Path:
-    values = padded()
+def write(path: Path, value: float = 0) -> Path:
+    values = padded(value)
     if path.suffix == ".parquet":
         arrays = {
             name: pa.FixedSizeListArray.from_arrays(one.reshape(-1), PLACES) if one.ndim == 2 else pa.array(one)
@@ -81,6 +81,20 @@ def test_the_hint_names_the_cut_that_takes_the_padding_off(tmp_path: Path) -> No
     assert "extends: jetclass" in str(caught.value.hint)
     assert "bad_jets" not in str(caught.value.hint)
     assert any(cut in line for line in profile(file, JETS).suspicions)
+
+
+@pytest.mark.parametrize(
+    ("value", "cut"), [(-999, "part_px != -999"), (np.nan, "abs(part_px) >= 0"), (1e30, "part_px != 1e+30")]
+)
+def test_the_hint_names_the_cut_for_any_value(tmp_path: Path, value: float, cut: str) -> None:
+    path = write(tmp_path / "jets.h5", value)
+    with pytest.raises(DataError, match="a jet cannot be used") as caught:
+        read_chunk(opened(path), 0, 0, JETS, Request())
+    assert f"particle_cut: {cut}`" in str(caught.value.hint)
+    (tmp_path / "mine.yaml").write_text(f"extends: jetclass\nparticle_cut: {cut}\n")
+    jets, left_out = read_chunk(opened(path, str(tmp_path / "mine.yaml")), 0, 0, JETS, Request())
+    assert left_out.total() == 0
+    assert jets.lengths.tolist() == ak.num(jetclass_branches(JETS)["part_px"]).to_list()
 
 
 def test_one_particle_of_pt_zero_is_not_taken_for_padding(tmp_path: Path) -> None:

@@ -8,17 +8,19 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from ssl_jets.config import DataSettings
-from ssl_jets.data.chunks import read_chunk
+from ssl_jets.data.chunks import check_request, read_chunk
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.readers import hdf5
 from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
-from ssl_jets.errors import DataError
+from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets
 
 JETS, PLACES = 12, 5
@@ -135,6 +137,93 @@ def test_fields_and_places_below_a_group_have_its_name_in_front(tmp_path: Path) 
     (file,) = open_files([Source(str(tmp_path / "jets"))], schema=form)
     check(file, values)
     assert read(file, 7, 8).jet["jet_pt"].tolist() == [7.0]
+
+
+@pytest.mark.parametrize("write", [write_hdf5, write_npz])
+def test_fields_may_be_compound_or_arrays(tmp_path: Path, write: Callable[..., None]) -> None:
+    values = arrays()
+    kind = np.dtype([("angles", [("eta", "f4"), ("phi", "f4")]), ("p", "f4", (2,))])
+    tracks, jets = np.zeros((JETS, PLACES), kind), np.zeros(JETS, [("four", "f4", (4,)), ("name", "S3")])
+    tracks["angles"]["eta"], tracks["angles"]["phi"], tracks["p"][..., 1] = (values[k] for k in ("eta", "phi", "pt"))
+    jets["four"][:, 3] = values["jet"]
+    write(tmp_path / "jets", {"tracks": tracks, "jets": jets})
+    form = schema(
+        tmp_path, PT='"tracks.p[1]"', ETA="tracks.angles.eta", PHI="tracks.angles.phi", JET='"jets.four[3]"'
+    ).replace('"', "")
+    text = (tmp_path / "mine.yaml").read_text().replace('particle_cut: "tracks.p[1]"', "particle_cut: tracks.p[1] > 0")
+    (tmp_path / "mine.yaml").write_text(text)
+    (file,) = open_files([Source(str(tmp_path / "jets"))], schema=form)
+    check(file, values)
+    assert file.jet_columns == ("jet_pt", "jets.four[0]", "jets.four[1]", "jets.four[2]", "jets.four[3]")
+
+
+def test_a_name_of_two_arrays_is_no_branch_and_is_named(tmp_path: Path) -> None:
+    values = arrays()
+    write_hdf5(tmp_path / "jets", values | {"a.b": values["jet"], "a/b": values["jet"] + 1})
+    (file,) = open_files(
+        [Source(str(tmp_path / "jets"))], schema=schema(tmp_path, PT="pt", ETA="eta", PHI="phi", JET="jet")
+    )
+    assert "a.b" not in file.jet_columns
+    with pytest.raises(UsageError, match=r"no column of its jets[\s\S]*a\.b: a name of 2 datasets"):
+        check_request([file], Request(("a.b",)))
+    jets = np.array([(value, 1) for value in values["jet"]], dtype=[("pt", "f4"), ("flag", "u1")])
+    write_hdf5(tmp_path / "two", values | {"jets": jets, "jets.pt": values["jet"]})
+    with pytest.raises(DataError, match=r"branch jets\.pt\n[\s\S]*jets\.pt \(a name of 2 arrays\)"):
+        open_files(
+            [Source(str(tmp_path / "two"))], schema=schema(tmp_path, PT="pt", ETA="eta", PHI="phi", JET="jets.pt")
+        )
+
+
+def test_columns_of_one_name_in_parquet_are_no_branch_and_are_named(tmp_path: Path) -> None:
+    table = pa.table({name: pa.array(list(values)) for name, values in arrays().items()})
+    form = schema(tmp_path, PT="pt", ETA="eta", PHI="phi", JET="jet")
+    pq.write_table(
+        pa.Table.from_arrays([*table.columns, *[table["jet"]] * 2], [*table.column_names, "run", "run"]),
+        tmp_path / "jets",
+    )
+    (file,) = open_files([Source(str(tmp_path / "jets"))], schema=form)
+    check(file, arrays())
+    with pytest.raises(UsageError, match=r"run: a name of 2 columns"):
+        check_request([file], Request(("run",)))
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (5,), "compression": "gzip"}])
+def test_lists_of_their_own_length_are_read_from_hdf5(tmp_path: Path, options: dict[str, Any]) -> None:
+    values = arrays()
+    lengths = np.arange(JETS) % PLACES
+    with h5py.File(tmp_path / "jets", "w") as file:
+        file["jet"] = values["jet"]
+        for name, kind in (("pt", "f4"), ("eta", "f8"), ("phi", "f4")):
+            lists = file.create_dataset(name, (JETS,), h5py.vlen_dtype(np.dtype(kind)), **options)
+            for row, length in enumerate(lengths):
+                lists[row] = values[name][row, :length]
+    form = schema(tmp_path, PT="pt", ETA="eta", PHI="phi", JET="jet")
+    (opened,) = open_files([Source(str(tmp_path / "jets"))], schema=form)
+    jets = read(opened, 1, 4)  # without the padding, which begins behind three particles
+    assert jets.lengths.tolist() == [1, 2, 3]
+    np.testing.assert_array_equal(jets.column("deta"), np.concatenate([values["eta"][row, :row] for row in (1, 2, 3)]))
+    with hdf5.open_tables(str(tmp_path / "jets")) as tables:
+        assert tables[0].lengths("phi").tolist() == lengths.tolist()
+
+
+def test_lists_in_the_other_order_of_bytes_are_refused(tmp_path: Path) -> None:
+    write_hdf5(tmp_path / "jets", arrays())
+    with h5py.File(tmp_path / "jets", "a") as file:
+        file.create_dataset("other", (JETS,), h5py.vlen_dtype(np.dtype("f4").newbyteorder()))
+    with pytest.raises(DataError, match="other does not hold a list of numbers"):
+        open_files(
+            [Source(str(tmp_path / "jets"))], schema=schema(tmp_path, PT="pt", ETA="other", PHI="phi", JET="jet")
+        )
+
+
+def test_the_root_group_has_a_name_where_others_hold_jets_too(tmp_path: Path) -> None:
+    write_hdf5(tmp_path / "jets", arrays() | {f"old/{name}": value + 1 for name, value in arrays().items()})
+    form = schema(tmp_path, PT="pt", ETA="eta", PHI="phi", JET="jet")
+    with pytest.raises(DataError, match=r"found: +/, old\n[\s\S]*jets:/"):
+        open_files([Source(str(tmp_path / "jets"))], schema=form)
+    for tree, more in (("/", 0), ("old", 1), ("/old", 1)):
+        (file,) = open_files([Source(str(tmp_path / "jets"), tree)], schema=form)
+        assert read_chunk(file, 0, 3, 4, Request(("jet_pt",), bad_jets="skip"))[0].jet["jet_pt"].tolist() == [3 + more]
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,11 @@ def write_view(path: Path, **more: Any) -> None:
         pytest.skip(f"by this version of pyarrow: {error}")
 
 
+def write_bytes(path: Path, **more: Any) -> None:
+    """Strings of programs that do not declare them as text."""
+    write_parquet(path, **{name: pa.array(list(values), pa.binary()) for name, values in more.items()})
+
+
 def write_hdf5(path: Path, **more: Any) -> None:
     with h5py.File(path, "w") as file:
         for name, values in (PARTICLES | more).items():
@@ -81,7 +86,8 @@ def write_npz(path: Path, **more: Any) -> None:
 
 
 WRITERS = (
-    write_root, write_rntuple, write_parquet, write_dictionary, write_view, write_hdf5, write_fixed, write_npz
+    write_root, write_rntuple, write_parquet, write_dictionary, write_view, write_bytes, write_hdf5, write_fixed,
+    write_npz,
 )  # fmt: skip
 
 
@@ -101,6 +107,28 @@ def test_strings_of_a_label_are_names_of_classes(tmp_path: Path, write: Callable
     assert left_out.total() == 1
     with pytest.raises(DataError, match=r"entry 5[\s\S]*flavour = \?[\s\S]*q, g, t"):
         read_chunk(file, 0, 0, 6, Request())
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("wrong", [np.inf, -np.inf, np.nan, 1e300, 0.5, -1, 3])
+def test_a_number_that_is_no_index_of_a_class_is_a_bad_jet_and_no_warning(tmp_path: Path, wrong: float) -> None:
+    file = opened(tmp_path, INDEX, flavour=np.array([1, 0, 1, 2, 0, wrong]))
+    jets, left_out = read_chunk(file, 0, 0, 6, Request(bad_jets="skip"))
+    assert jets.labels is not None
+    assert jets.labels.tolist() == [1, 0, 1, 2, 0]
+    assert left_out.total() == 1
+
+
+@pytest.mark.parametrize("write", [write_hdf5, write_npz])
+def test_the_hint_on_a_row_of_numbers_names_the_first_of_them(tmp_path: Path, write: Callable[..., None]) -> None:
+    flavour = np.array([[1], [0], [1], [2], [0], [0]])
+    with pytest.raises(DataError, match=r"does not hold one number[\s\S]*flavour\[0\] is the first"):
+        opened(tmp_path, INDEX, write, flavour=flavour)
+    labels = read_chunk(
+        opened(tmp_path, INDEX.replace("flavour", '"flavour[0]"'), write, flavour=flavour), 0, 0, 6, Request()
+    )[0].labels
+    assert labels is not None
+    assert labels.tolist() == flavour[:, 0].tolist()
 
 
 @pytest.mark.parametrize(

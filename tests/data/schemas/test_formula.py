@@ -139,6 +139,12 @@ def test_pdg_numbers_have_kind_charge_and_mass_and_antiparticles_the_opposite_ch
     np.testing.assert_allclose(pdg.mass(numbers)[[0, 2, 6]], [0.13957, 0.93827, 0], rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_are_no_pdg_numbers_are_other_and_missing_ones_missing() -> None:
+    kinds = pdg.kind(np.array([np.inf, -np.inf, 1e300, 211.5, np.nan]))
+    np.testing.assert_array_equal(kinds, [KINDS.index("other")] * 4 + [np.nan])
+
+
 @pytest.mark.parametrize(
     "text",
     [

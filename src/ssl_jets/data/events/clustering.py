@@ -24,7 +24,7 @@ from pydantic import Field, field_validator
 from ssl_jets.arrays import Array
 from ssl_jets.config import Settings
 from ssl_jets.data.readers.base import Number, Table
-from ssl_jets.data.rows import BadEntriesError, Entries, Raw, Rows, plain_numbers
+from ssl_jets.data.rows import BadEntriesError, Entries, Raw, Rows, flatten, plain_numbers
 from ssl_jets.errors import UsageError
 from ssl_jets.runtime.console import log
 from ssl_jets.runtime.native import native_stdout_to
@@ -141,7 +141,7 @@ def clustered(raw: Raw, cluster: Clustering, names: Sequence[str], entry: Entrie
     Raises:
         BadEntriesError: a particle has a number that is not finite, or a negative pt.
     """
-    counts, values = _particles(np.asarray(raw[cluster.table]), cluster, entry, place)
+    counts, values = _particles(_padded(raw[cluster.table]), cluster, entry, place)
     events, most = len(counts), cluster.jets
     column = cluster.particle.index
     momenta = _momenta(values[:, column("pt")], values[:, column("eta")], values[:, column("phi")])  # [4, particle]
@@ -172,6 +172,17 @@ def clustered(raw: Raw, cluster: Clustering, names: Sequence[str], entry: Entrie
         number=np.tile(np.arange(most), events),
         place=place,
     )
+
+
+def _padded(lists: Any) -> Array:
+    """Return the numbers of each event, `[event, number]`; lists that differ in length are filled up with zeros."""
+    if isinstance(lists, np.ndarray):
+        return lists
+    offsets, contents = flatten(lists)
+    lengths = np.diff(offsets)
+    table = np.zeros((len(lengths), lengths.max(initial=0)), dtype=contents.dtype)
+    table[np.arange(table.shape[1]) < lengths[:, None]] = contents
+    return table
 
 
 def _particles(table: Array, cluster: Clustering, entry: Entries, place: str) -> tuple[Array, Array]:

@@ -104,7 +104,7 @@ def by_table(
     # Two events of 2 and 1 jets, 3 and 2 particles; rows (jet, particle) (0, 2), (1, 0) and, of the second, (0, 1).
     # Counted over both events they are (0, 2), (1, 0) and (2, 4) -> offsets 0, 1, 2, 3, particle 2, 0, 4.
     entry = np.repeat(np.arange(len(rows)), rows)
-    jet = jet.astype(np.int64)
+    jet = _whole(jet)
     if (beyond := np.flatnonzero(jet >= jets[entry])).size:
         row = beyond[0]
         raise BadEntriesError(
@@ -147,7 +147,7 @@ def by_range(
         BadEntriesError: a range that goes beyond the list.
     """
     entry = np.repeat(np.arange(len(jets)), jets)
-    begin, end = begin.astype(np.int64), end.astype(np.int64)
+    begin, end = _whole(begin), _whole(end)
     if (wrong := np.flatnonzero((begin < 0) | (begin > end) | (end > rows[entry]))).size:
         first = wrong[0]
         raise BadEntriesError(
@@ -228,6 +228,11 @@ def element_key(collection: str, class_number: int) -> int:
     return crc & _KEY
 
 
+def _whole(number: Array) -> Array:
+    """Return numbers of jets or particles as int64; a missing one (NaN) is -1, of none."""
+    return np.nan_to_num(number, nan=-1).astype(np.int64)
+
+
 def _first(counts: Array) -> Array:
     """Return the index of the first member of each group from the group sizes: 2, 3, 1 -> 0, 2, 5."""
     return np.cumsum(counts) - counts
@@ -238,7 +243,7 @@ def _indices(entry: Array, number: Array, counts: Array) -> tuple[Array, Array]:
 
     Entries of 3 and 2 particles: number 1 of entry 1 -> index 4; number 2 of entry 1 does not exist.
     """
-    number = number.astype(np.int64)
+    number = _whole(number)
     return number + _first(counts)[entry], (number >= 0) & (number < counts[entry])
 
 

@@ -1,10 +1,9 @@
 """Reader of HDF5 files: datasets with one entry a row, pandas tables among them, in bounded memory.
 
 The datasets with the same number of rows in a group, and in the groups below it, are a table: `name.below` is a dataset
-of a group below. Its branches are the datasets, and of these `name[3]`, position 3 on the last axis of an array of
-numbers; `name.field`, a field of a compound type; for tables of pandas their columns. Columns numbered from 0 (`E_0`,
-`E_1`, ...) make a list under the name before the number (`E`); columns named by numbers alone (`0`, `1`, ..., a table
-without names) make the list `columns`.
+of a group below. A table of pandas has its columns as branches, other datasets are as in `arrays.py`. Columns numbered
+from 0 (`E_0`, `E_1`, ...) make a list under the name before the number (`E`); columns named by numbers alone (`0`, `1`,
+..., a table without names) make the list `columns`.
 
 Other files that a file refers to (external links, virtual datasets, external storage) are opened only if the user asks
 for it.
@@ -17,32 +16,24 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
-from typing import NamedTuple
+from typing import Any
 
+import awkward as ak
 import h5py
+import numpy as np
+import numpy.typing as npt
 
 from ssl_jets.arrays import Array
 from ssl_jets.data.identity import BLOCK, block, positions
-from ssl_jets.data.readers.arrays import MIN_STEP, ArrayTable, Cell, by_rows
-from ssl_jets.data.readers.base import MOST_PLACES, check_read, readable
-from ssl_jets.data.readers.hdf5_datasets import check_compression, datasets, row_bytes, unusable
+from ssl_jets.data.readers.arrays import MIN_STEP, ArrayTable, Cell, Location, branches_of, by_rows, located
+from ssl_jets.data.readers.base import readable
+from ssl_jets.data.readers.hdf5_datasets import check_compression, datasets, unusable
 from ssl_jets.data.readers.pandas import column_names
 
 NOUN = "group"
 
-
-class _Location(NamedTuple):
-    """Location of the numbers of a branch.
-
-    Attributes:
-        dataset: name from the group on.
-        field: field of a compound type; "" for other types.
-        at: position or positions on the last axis; None for all.
-    """
-
-    dataset: str
-    field: str = ""
-    at: int | list[int] | None = None
+_STEP = 10_000
+"""Rows of lists that are read at once to count their values."""
 
 
 class Group(ArrayTable):
@@ -55,58 +46,61 @@ class Group(ArrayTable):
     """
 
     def __init__(self, name: str, datasets: Mapping[str, h5py.Dataset], ignored: Mapping[str, str] = {}) -> None:
-        self.name, self.ignored = name, ignored
-        self.entries = len(next(iter(datasets.values())))
-        self._datasets = datasets
-        self._locations: dict[str, _Location] = {}
-        for key, dataset in datasets.items():
-            self._locations |= _branches(key, dataset)
-        series = _numbered(self._locations)
+        locations, ambiguous = located(_branches(key, dataset) for key, dataset in datasets.items())
+        series = _numbered(locations)
         self._in_series = {name for members in series.values() for name in members}
-        self._locations |= {name: _joined(self._locations, members) for name, members in series.items()}
-        self.branches = tuple(self._locations)
+        locations |= {name: _joined(locations, members) for name, members in series.items()}
+        super().__init__(datasets, locations, {**ignored, **ambiguous})
+        self.name, self._datasets = name, datasets
 
     def flat(self) -> tuple[str, ...]:
         """Return branches with one number per row, without those that make up a list."""
-        return tuple(name for name in self.branches if self.depth(name) == 0 and name not in self._in_series)
+        return tuple(name for name in super().flat() if name not in self._in_series)
 
     def cell(self, name: str) -> Cell:
-        location = self._locations[name]
-        dataset = self._datasets[location.dataset]
-        dtype = dataset.dtype[location.field] if location.field else dataset.dtype
-        base, inner = dtype.subdtype or (dtype, ())
-        return Cell(base, (*dataset.shape[1:], *inner), location.at)
+        """Return type and shape of one row of a branch; a list of its own length is one more axis, of length -1."""
+        cell = super().cell(name)
+        numbers = h5py.check_vlen_dtype(cell.dtype)
+        # h5py returns the bytes of numbers of the other byte order as they are: such lists are no numbers.
+        if numbers is None or h5py.check_string_dtype(cell.dtype) is not None or not np.dtype(numbers).isnative:
+            return cell
+        return Cell(np.dtype(numbers), (*cell.shape, -1), cell.at)
+
+    def lengths(self, name: str) -> npt.NDArray[np.int64]:
+        if -1 not in self.cell(name).shape:
+            return super().lengths(name)
+        steps = range(0, self.entries, _STEP)
+        lists = (self.read([name], start, min(start + _STEP, self.entries), name)[name] for start in steps)
+        return np.concatenate([np.zeros(0, np.int64), *(ak.num(some).to_numpy() for some in lists)])
 
     def is_text(self, name: str) -> bool:
-        dtype, shape, at = self.cell(name)
-        return h5py.check_string_dtype(dtype) is not None and len(shape) == (0 if at is None else 1)
+        cell = self.cell(name)
+        return h5py.check_string_dtype(cell.dtype) is not None and cell.axes == 0
 
     def boundaries(self, names: Sequence[str]) -> tuple[int, ...]:
         """Return the rows at which the chunks of all datasets begin, from 0 to the number of rows."""
         # Chunks of 100 and 300 rows begin together every 300 rows -> a step of 1,200, the first multiple above 1,000.
         sizes = []
-        for key in {self._locations[name].dataset for name in names}:
+        for key in {self._locations[name].array for name in names}:
             chunks = self._datasets[key].chunks
             sizes.append(chunks[0] if chunks else 1)
         step = min(math.lcm(*sizes), max(self.entries, 1))
         step *= -(-MIN_STEP // step)
         return (*range(0, self.entries, step), self.entries)
 
-    def read(self, names: Sequence[str], start: int, stop: int, where: object) -> dict[str, Array]:
-        """Read rows `start` to `stop`, each dataset once, also for several branches of it."""
-        locations = {name: self._locations[name] for name in names}
-        needed = {location.dataset: self._datasets[location.dataset] for location in locations.values()}
-        for dataset in needed.values():
-            check_compression(dataset, where)
-        check_read(sum(row_bytes(dataset) for dataset in needed.values()) * (stop - start), where)
-        blocks = {name: dataset[start:stop] for name, dataset in needed.items()}
-        result = {}
-        for name, location in locations.items():
-            block = blocks[location.dataset]
-            # A copy: a view of one row has the strides of the compound type, which torch refuses.
-            block = block[location.field].copy() if location.field else block
-            result[name] = block if location.at is None else block[..., location.at]
-        return result
+    def read(self, names: Sequence[str], start: int, stop: int, where: object) -> dict[str, Any]:
+        """Read rows `start` to `stop`."""
+
+        def rows(name: str) -> Array:
+            check_compression(self._datasets[name], where)
+            block: Array = self._datasets[name][start:stop]
+            return block
+
+        arrays = self.read_arrays(names, stop - start, rows, where)
+        cells = {name: self.cell(name) for name in names}
+        return {
+            name: _lists(arrays[name], cell.dtype) if -1 in cell.shape else arrays[name] for name, cell in cells.items()
+        }
 
     def stored(self) -> Iterator[object]:
         """Yield names, types and shapes of the datasets, and the first bytes of some rows or chunks."""
@@ -129,7 +123,7 @@ def open_tables(path: str, external: bool = False) -> Iterator[list[Group]]:
         yield list(_tables(paths, {name: unusable(dataset, path, external) for name, dataset in paths.items()}))
 
 
-def read(path: str, table: str, names: Sequence[str], start: int, stop: int) -> dict[str, Array]:
+def read(path: str, table: str, names: Sequence[str], start: int, stop: int) -> dict[str, Any]:
     """Read rows `start` to `stop` of the branches `names`, of a file that was opened before.
 
     Raises:
@@ -149,29 +143,33 @@ def _tables(paths: Mapping[str, h5py.Dataset], reasons: Mapping[str, str | None]
         paths: all datasets by their paths.
         reasons: why a dataset cannot be used; None if it can.
     """
-    groups: dict[str, dict[str, str]] = {}
+    groups: dict[str, dict[str, list[str]]] = {}
     for path in paths:
         parts = path.split("/")
         for depth in range(len(parts)):  # a/b/c -> b.c of the group a, ...
-            groups.setdefault("/".join(parts[:depth]), {})[".".join(parts[depth:])] = path
+            groups.setdefault("/".join(parts[:depth]), {}).setdefault(".".join(parts[depth:]), []).append(path)
     for group, names in groups.items():
-        rows = {name: reasons[path] or len(paths[path]) for name, path in names.items()}
+        rows = {
+            name: reasons[path] or len(paths[path]) if not more else f"a name of {1 + len(more)} datasets"
+            for name, (path, *more) in names.items()
+        }
         for members, ignored in by_rows(rows):
-            yield Group(group, {name: paths[names[name]] for name in members}, ignored)
+            yield Group(group, {name: paths[names[name][0]] for name in members}, ignored)
 
 
-def _branches(name: str, dataset: h5py.Dataset) -> dict[str, _Location]:
+def _branches(name: str, dataset: h5py.Dataset) -> dict[str, Location]:
     """Return the branches of one dataset."""
-    if named := column_names(dataset):
-        group = name[: name.rfind(".") + 1]
-        return {f"{group}{column}": _Location(name, field, at) for column, (field, at) in named.items()}
-    fields = dataset.dtype.names
-    if fields:
-        return {f"{name}.{field}": _Location(name, field) for field in fields}
-    branches = {name: _Location(name)}
-    if dataset.ndim > 1 and dataset.shape[-1] <= MOST_PLACES:
-        branches |= {f"{name}[{at}]": _Location(name, "", at) for at in range(dataset.shape[-1])}
-    return branches
+    named = column_names(dataset)
+    if not named:
+        return branches_of(name, dataset)
+    group = name[: name.rfind(".") + 1]
+    return {f"{group}{column}": Location(name, fields, at) for column, (fields, at) in named.items()}
+
+
+def _lists(rows: Array, dtype: np.dtype[Any]) -> ak.Array:
+    """Return rows, each an array of its own length, as lists."""
+    contents = np.concatenate([np.empty(0, dtype), *rows])
+    return ak.unflatten(contents, np.array([len(one) for one in rows], dtype=np.int64))
 
 
 def _stored(dataset: h5py.Dataset, row: int) -> Iterator[object]:
@@ -191,7 +189,7 @@ def _stored(dataset: h5py.Dataset, row: int) -> Iterator[object]:
         yield dataset[row].tobytes()[:BLOCK]
 
 
-def _numbered(locations: dict[str, _Location]) -> dict[str, list[str]]:
+def _numbered(locations: dict[str, Location]) -> dict[str, list[str]]:
     """Return the lists that numbered columns of one block make up: `E_0`, `E_1`, `E_3` -> `E`: `E_0`, `E_1`."""
     series: dict[str, dict[int, str]] = {}
     for name, location in locations.items():
@@ -205,7 +203,7 @@ def _numbered(locations: dict[str, _Location]) -> dict[str, list[str]]:
     return lists
 
 
-def _joined(locations: dict[str, _Location], members: Sequence[str]) -> _Location:
+def _joined(locations: dict[str, Location], members: Sequence[str]) -> Location:
     """Return the location of a list from the locations of its columns."""
     columns = [locations[member] for member in members]
     return columns[0]._replace(at=[column.at for column in columns if isinstance(column.at, int)])

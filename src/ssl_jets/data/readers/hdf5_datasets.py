@@ -6,11 +6,11 @@ for it.
 
 from __future__ import annotations
 
-import math
 import os
 
 import h5py
 
+from ssl_jets.data.readers.arrays import row_bytes
 from ssl_jets.data.readers.base import overclaimed
 from ssl_jets.errors import DataError
 
@@ -64,11 +64,6 @@ def unusable(dataset: h5py.Dataset, file: str, external: bool) -> str | None:
         return "no rows"
     stored = os.path.getsize(file) if dataset.is_virtual else dataset.id.get_storage_size()
     return None if others else overclaimed(row_bytes(dataset) * len(dataset), stored)
-
-
-def row_bytes(dataset: h5py.Dataset) -> int:
-    """Return the bytes of one row in memory."""
-    return int(dataset.dtype.itemsize * math.prod(dataset.shape[1:]))
 
 
 def check_compression(dataset: h5py.Dataset, file: object) -> None:

@@ -19,15 +19,18 @@ _INTEGERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4")
 """Opcodes of pickled integers, the names of columns without names."""
 
 
-def column_names(dataset: h5py.Dataset) -> dict[str, tuple[str, int | None]]:
-    """Return the field of each column ("" for a plain dataset) and its position there (None: the whole field).
+Column = tuple[tuple[str, ...], int | None]
+"""Fields of a compound type that hold a column (none of a plain dataset), and its position there (None: the whole)."""
 
-    Empty for a dataset that pandas did not make. A block of the columns `pt` and `eta` ->
-    `{"pt": ("values_block_0", 0), "eta": ("values_block_0", 1)}`.
+
+def column_names(dataset: h5py.Dataset) -> dict[str, Column]:
+    """Return the place of each column; empty for a dataset that pandas did not make.
+
+    A block of the columns `pt` and `eta` -> `{"pt": (("values_block_0",), 0), "eta": (("values_block_0",), 1)}`.
     """
     fields = dataset.dtype.names
     if fields and any(f"{field}_kind" in dataset.attrs for field in fields):
-        columns: dict[str, tuple[str, int | None]] = {}
+        columns: dict[str, Column] = {}
         for field in fields:
             columns |= _of_field(dataset, field)
         return columns
@@ -36,16 +39,16 @@ def column_names(dataset: h5py.Dataset) -> dict[str, tuple[str, int | None]]:
     if items is None or items.shape != dataset.shape[1:] or len(items) > MOST_PLACES or items.dtype.kind not in "Siu":
         return {}  # not of pandas, or names of several kinds, which are pickled
     names = [name.decode() if isinstance(name, bytes) else str(name) for name in items[:].tolist()]
-    return {name: ("", at) for at, name in enumerate(names)}
+    return {name: ((), at) for at, name in enumerate(names)}
 
 
-def _of_field(dataset: h5py.Dataset, field: str) -> dict[str, tuple[str, int | None]]:
+def _of_field(dataset: h5py.Dataset, field: str) -> dict[str, Column]:
     pickled, block = dataset.attrs.get(f"{field}_kind"), dataset.dtype[field].subdtype
     names = [] if block is None or pickled is None else _names(pickled)
     # Names of another kind, such as those of a MultiIndex, leave a block without names.
     if block is None or block[1] != (len(names),):
-        return {field: (field, None)}
-    return {name: (field, at) for at, name in enumerate(names)}
+        return {field: ((field,), None)}
+    return {name: ((field,), at) for at, name in enumerate(names)}
 
 
 def _names(pickled: Any) -> list[str]:

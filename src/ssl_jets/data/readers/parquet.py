@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from itertools import accumulate
@@ -24,28 +25,44 @@ NOUN = "table"
 _BATCH = 4096
 """Rows that are decoded at once."""
 
+_TEXTS = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+)
+"""Checks for types of strings; some programs write them as bytes."""
+
 Fields = tuple[str, ...]
 """Path of a name: a column of the file, and fields of the records in it."""
 
 
 class Columns:
-    """Columns of a file; a field of a record, or of a list of records, is named after a dot."""
+    """Columns of a file; a field of a record, or of a list of records, is named after a dot.
+
+    Attributes:
+        edges: first row of each row group, and the number of rows; row groups without rows repeat an edge.
+    """
 
     name = ""
-    ignored: Mapping[str, str] = {}
 
     def __init__(self, file: pq.ParquetFile) -> None:
         self._file = file
         leaves = [leaf for field in file.schema_arrow for leaf in _leaves((field.name,), field.type)]
-        self._types = {".".join(fields): dtype for fields, dtype in leaves}
-        self._fields = {".".join(fields): fields for fields, _ in leaves}
+        names = [".".join(fields) for fields, _ in leaves]
+        numbers = Counter(names)
+        # pyarrow cannot read one of several columns of a name.
+        self.ignored = {name: f"a name of {number} columns" for name, number in numbers.items() if number > 1}
+        self._types = {name: dtype for name, (_, dtype) in zip(names, leaves) if name not in self.ignored}
+        self._fields = {name: fields for name, (fields, _) in zip(names, leaves)}
         stored = [_stored_columns(dtype) for _, dtype in leaves]
         first = [end - own for end, own in zip(accumulate(stored), stored, strict=True)]
-        self._indices = {".".join(fields): index for (fields, _), index in zip(leaves, first, strict=True)}
+        self._indices = dict(zip(names, first, strict=True))
         self.branches = tuple(self._types)
         self.entries = int(file.metadata.num_rows)
         groups = range(file.metadata.num_row_groups)
-        self._edges = (0, *accumulate(int(file.metadata.row_group(group).num_rows) for group in groups))
+        self.edges = (0, *accumulate(int(file.metadata.row_group(group).num_rows) for group in groups))
 
     def index(self, path: str) -> None:
         """Return nothing: `read` opens the file again."""
@@ -71,7 +88,7 @@ class Columns:
     def is_text(self, name: str) -> bool:
         dtype = self._types[name]
         dtype = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
-        return bool(pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype))
+        return any(is_kind(dtype) for is_kind in _TEXTS)
 
     def typename(self, name: str) -> str:
         return str(self._types[name])
@@ -112,7 +129,7 @@ class Columns:
 
     def boundaries(self, names: Sequence[str]) -> tuple[int, ...]:
         """Return the rows at which the row groups begin, from 0 to the number of rows."""
-        return tuple(sorted({*self._edges, 0, self.entries}))
+        return tuple(sorted({*self.edges, self.entries}))
 
     def lengths(self, name: str) -> npt.NDArray[np.int64]:
         counts = [ak.num(self.values(table, name)) for table in self._batches(name)]
@@ -145,7 +162,7 @@ def read(path: str, table: str, names: Sequence[str], start: int, stop: int) -> 
     # Mapped: otherwise pyarrow reads the columns of a whole row group for a few of its rows.
     with readable(path, "Parquet"), pq.ParquetFile(os.path.abspath(path), memory_map=True) as file:
         columns = Columns(file)
-        edges = columns.boundaries(())
+        edges = columns.edges
         groups = [group for group, edge in enumerate(edges[:-1]) if edge < stop and edges[group + 1] > start]
         _check_values(file, groups, path)
         row, pieces = edges[groups[0]] if groups else 0, []

@@ -6,6 +6,8 @@ some branches. Both raise `DataError`, and nothing else, on a file that is trunc
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -49,6 +51,9 @@ SUFFIXES = tuple(suffix for file_format in FILE_FORMATS for suffix in file_forma
 _NPY = b"\x93NUMPY"
 """First bytes of a single array of numpy, which has no name."""
 
+_PIPES = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device"}
+"""Types of files that have no place to go back to."""
+
 _HEAD = 512
 """Bytes that identify the format."""
 
@@ -66,6 +71,9 @@ def reader_of(path: str) -> Reader:
     if is_remote(path):  # only ROOT files are read by URL
         return cast(Reader, import_module("ssl_jets.data.readers.root"))
     try:
+        if (kind := _PIPES.get(stat.S_IFMT(os.stat(path).st_mode))) is not None:  # opening it would wait for a writer
+            what = "jets are read from files, in which a reader can go back"
+            raise DataError(what, where=path, found=kind, hint="write it to a file first")
         head = _first_bytes(path)
     except OSError as error:
         raise DataError("the file cannot be read", where=path, found=error.strerror or error) from error

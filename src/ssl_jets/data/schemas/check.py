@@ -93,12 +93,14 @@ def wrong_type(
     else:
         expected = "a list of numbers" if 0 not in levels else "numbers, one or a list,"
     hint = f"`label_index: {{branch: {name}, names: [...]}}` in a schema takes the strings for names of classes"
+    if not table.is_text(name):
+        hint = f"{name}[0] is the first of its numbers" if f"{name}[0]" in table.branches and 1 not in levels else ""
     return error(
         f"the branch {name} does not hold {expected} per jet",
         where=where,
         found=table.typename(name),
         allowed=[text for level in sorted(levels) for text in _TYPES[level]],
-        hint=hint if table.is_text(name) else None,
+        hint=hint or None,
     )
 
 

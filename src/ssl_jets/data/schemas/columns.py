@@ -111,9 +111,8 @@ def relative(name: Literal["deta", "dphi"], values: Column, axis: Axis) -> Relat
 
 
 def _converted(raw: Array, factor: float) -> Array:
-    """Convert numbers to float32 and to the canonical unit."""
-    with np.errstate(over="ignore"):  # a value beyond float32 is infinite, which counts as missing
-        values: Array = raw.astype(np.float32)
+    """Convert numbers to float32 and to the canonical unit; one beyond float32 is infinite, which counts as missing."""
+    values: Array = raw.astype(np.float32)
     return values if factor == 1.0 else values * np.float32(factor)
 
 

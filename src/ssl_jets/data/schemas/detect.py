@@ -14,6 +14,9 @@ from ssl_jets.errors import DataError, nearest, some_of
 OWN_SCHEMA = "--schema FILE names the branches of a format of your own (docs/formats.md)"
 """Hint for a file of no known format."""
 
+ROOT = "/"
+"""Name of the table without a name, such as the root group of an HDF5 file."""
+
 _MOST_NAMES = 6
 """Branches of a table that a message names."""
 
@@ -38,7 +41,8 @@ def detect(
     """
     if not tables:
         raise DataError(f"the file has no {noun}s", where=where)
-    names = [table.name for table in tables]
+    names = [table.name or ROOT for table in tables]
+    name = None if name is None else name.strip("/") or ROOT  # HDF5: /a/b is a/b
     if name is not None and name not in names:
         raise DataError(f"there is no such {noun} in the file", where=where, found=name, allowed=nearest(name, names))
     candidates = [index for index, other in enumerate(names) if name in (None, other)]

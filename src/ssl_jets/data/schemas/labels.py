@@ -45,8 +45,9 @@ class Classes(NamedTuple):
             classes = np.array([index.get(name, NO_CLASS) for name in texts(values)], dtype=np.int64)
             wrong = classes < 0
         else:
-            classes = np.nan_to_num(values, nan=NO_CLASS).astype(np.int64)
-            wrong = (classes != values) | (classes < 0) | (classes >= len(self.names))
+            wrong = ~((values >= 0) & (values < len(self.names)))  # NaN, too
+            classes = np.where(wrong, 0, values).astype(np.int64)
+            wrong |= classes != values
         for branch in self.branches:  # formulas such as `flavour != 5` hold for NaN
             if branch in rows.jet and rows.jet[branch].dtype.kind == "f":
                 wrong |= np.isnan(rows.jet[branch])

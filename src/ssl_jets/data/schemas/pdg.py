@@ -80,8 +80,7 @@ def mass(number: Array) -> Array:
 
 def _table_rows(number: Array) -> Array:
     """Return the rows of the tables for PDG numbers: the last but one for a number that is not in them."""
-    missing = np.isnan(number)
-    size = np.abs(np.where(missing, 0, number).astype(np.int64))
+    size = np.abs(number)
     row = np.searchsorted(_NUMBERS, size) % len(_NUMBERS)
-    rows: Array = np.where(_NUMBERS[row] == size, row, len(_NUMBERS)) + missing
+    rows: Array = np.where(_NUMBERS[row] == size, row, len(_NUMBERS)) + np.isnan(size)
     return rows
