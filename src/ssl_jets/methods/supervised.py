@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-from ssl_jets.config import MethodSettings
+from ssl_jets.config import MethodSettings, Recipe, TrainSettings
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.encoder import Encoder
@@ -29,6 +29,7 @@ class Supervised(Method):
     class Config(TaskSettings):
         """Settings of `supervised`."""
 
+    recipe: ClassVar[Recipe] = Recipe(train=TrainSettings(epochs=5, batch_size=128, lr=5e-4, optimizer="muon"))
     sees_context: ClassVar[bool] = True
     sees_collections: ClassVar[bool] = True
 
