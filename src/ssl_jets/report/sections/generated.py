@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from ssl_jets.arrays import Array
 from ssl_jets.evaluation.generated.result import Distance, GeneratedEvaluation, Histogram
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.result_base import plain
@@ -111,8 +110,10 @@ def histograms(bins: Mapping[str, Histogram], names: Sequence[str]) -> Figure | 
 def _panel(upper: Axes, lower: Axes, histogram: Histogram) -> None:
     """Draw one observable: real jets as a grey area, generated ones as points; below, generated over real."""
     edges = np.array(histogram.edges, float)
-    generated, generated_error = _density(histogram.generated, histogram.generated_all, edges)
-    real, real_error = _density(histogram.real, histogram.real_all, edges)
+    widths = np.diff(edges)
+    of_generated, of_real = (1 / (max(total, 1) * widths) for total in (histogram.generated_all, histogram.real_all))
+    generated, generated_error = of_generated * histogram.generated, of_generated * histogram.generated_error
+    real, real_error = of_real * histogram.real, of_real * histogram.real_error
     centre = np.sqrt(edges[1:] * edges[:-1]) if _is_log(histogram) else (edges[1:] + edges[:-1]) / 2
     upper.stairs(real, edges, fill=True, color=GREY, alpha=0.35, label="real")
     upper.stairs(real, edges, color=GREY)
@@ -153,13 +154,6 @@ def _set_axes(upper: Axes, lower: Axes, histogram: Histogram) -> None:
     if name == "kind":
         lower.set_xticks(range(len(_KINDS)), _KINDS, fontsize=9)
         lower.minorticks_off()
-
-
-def _density(entries: Array, total: int, edges: Array) -> tuple[Array, Array]:
-    """Return entries per unit of the observable `[bin]`, as a fraction of all, and their Poisson errors."""
-    counts = np.array(entries, float)
-    scale = 1 / (max(total, 1) * np.diff(edges))
-    return counts * scale, np.sqrt(counts) * scale
 
 
 def _is_log(histogram: Histogram) -> bool:
