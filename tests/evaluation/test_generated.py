@@ -18,7 +18,7 @@ from ssl_jets.data.read import read_jets
 from ssl_jets.data.write import write_jets
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluation.generated.compare import evaluate_generated
-from ssl_jets.evaluation.generated.result import GeneratedEvaluation
+from ssl_jets.evaluation.generated.result import GeneratedEvaluation, Histogram
 from ssl_jets.evaluation.generated.samples import binned
 from ssl_jets.evaluation.metrics.two_sample import WeightedSample
 from ssl_jets.evaluation.probes.observables import observables
@@ -190,6 +190,19 @@ def test_errors_of_one_entry_a_jet_are_binomial() -> None:
     one = binned("x", "jets", "1", generated=sample, real=sample, edges=np.array([0, 0.4, 1]))
     assert (one.generated.tolist(), one.generated_all) == ([1, 3], 5)
     assert one.generated_error == pytest.approx(np.sqrt([5 * 0.2 * 0.8, 5 * 0.6 * 0.4]))
+
+
+def test_a_panel_has_its_unit_the_fraction_outside_and_an_axis_of_the_drawn_densities() -> None:
+    edges, counts = np.geomspace(1, 1000, 4), np.array([600, 300, 3])
+    errors = np.array([20, 15, 2.9999])  # of the last bin, down to almost 0
+    one = Histogram("particle pt", "particles", "GeV", edges, counts, counts, errors, errors, 1000, 903)
+    upper, lower = histograms({"particle pt": one}, ["particle pt"]).axes
+    assert upper.get_title(loc="right") == "10 % of generated outside"
+    assert (upper.get_ylabel(), lower.get_xlabel()) == ("density [1/GeV]", r"particle $p_\mathrm{T}$ [GeV]")
+    assert upper.get_ylim()[0] == pytest.approx(0.5 * 3 / 1000 / 900)
+    inside = replace(one, observable="tau21", unit="1", generated_all=905)
+    upper = histograms({"tau21": inside}, ["tau21"]).axes[0]
+    assert (upper.get_title(loc="right"), upper.get_ylabel(), upper.get_ylim()[0]) == ("", "density", 0)
 
 
 @pytest.mark.parametrize("particles", [1, pytest.param(2, marks=pytest.mark.slow)])
