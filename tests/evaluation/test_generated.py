@@ -18,7 +18,9 @@ from ssl_jets.data.read import read_jets
 from ssl_jets.data.write import write_jets
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluation.generated.compare import evaluate_generated
-from ssl_jets.evaluation.generated.result import GeneratedEvaluation
+from ssl_jets.evaluation.generated.result import GeneratedEvaluation, Histogram
+from ssl_jets.evaluation.generated.samples import binned
+from ssl_jets.evaluation.metrics.two_sample import WeightedSample
 from ssl_jets.evaluation.probes.observables import observables
 from ssl_jets.evaluation.result_base import plain
 from ssl_jets.evaluation.tables import generated_table
@@ -125,9 +127,14 @@ def test_the_returned_result_is_written_and_fills_a_report(folder: Path, shifted
     for series, drawn in (("generated", points), ("real", areas[0])):
         fraction = np.array(mass[series]) / mass[f"{series}_all"]
         assert drawn == pytest.approx(fraction / np.diff(edges), rel=5e-3)  # edges have five digits
+        error = np.array(mass[f"{series}_error"]) / mass[f"{series}_all"]
         columns = {series: mass[series], f"{series}_fraction": fraction, "bin_low": edges[:-1], "bin_high": edges[1:]}
+        columns[f"{series}_error"] = error
         for name, values in columns.items():
             assert [float(row[name]) for row in of_mass] == pytest.approx(list(values), rel=1e-4), name
+    bars = np.array([bar[:, 1] for bar in figure.axes[0].collections[0].get_segments()])
+    error = np.array(mass["generated_error"]) / mass["generated_all"] / np.diff(edges)
+    assert np.diff(bars)[:, 0] == pytest.approx(2 * error, rel=5e-3)
     table = generated_table(shifted)
     assert "mass [GeV]" in table
     assert f"{shifted.two_sample_test.auc.value:.4f}" in table
@@ -157,6 +164,45 @@ def test_observables_are_computed_from_the_columns_that_both_sides_have(folder: 
         for one, values in zip(result.distances, expected, strict=True):
             assert (one.generated.value, one.real.value) == pytest.approx(values, rel=1e-4), one.observable
         assert result.two_sample_test.auc.value == pytest.approx(results[1].two_sample_test.auc.value, abs=0.01)
+
+
+@pytest.mark.parametrize("correlated", [False, True])
+def test_errors_of_a_histogram_are_the_spread_of_repeated_samples(correlated: bool) -> None:
+    """Particles near one point of each jet, or all independent; a tenth of the values are outside of the bins."""
+    rng, edges = np.random.default_rng(5), np.linspace(0, 0.9, 10)
+    repeated = []
+    for _ in range(300):
+        jet = np.repeat(np.arange(200), rng.integers(1, 20, 200))
+        point = rng.random(200)[jet] if correlated else rng.random(len(jet))
+        sample = WeightedSample((point + 0.1 * rng.random(len(jet))) % 1, jet, 200)
+        one = binned("x", "particles", "1", generated=sample, real=sample, edges=edges)
+        assert (one.generated == np.histogram(sample.values, edges)[0]).all()
+        assert (one.real_error == one.generated_error).all()
+        repeated.append((one.generated / one.generated_all, one.generated_error / one.generated_all))
+    fractions, errors = np.array(repeated).transpose(1, 0, 2)  # [sample, bin]
+    assert errors.mean() == pytest.approx(fractions.std(axis=0).mean(), rel=0.05)
+    poisson = np.sqrt(fractions.mean() / 2000)
+    assert (errors.mean() > 2 * poisson) == correlated
+
+
+def test_errors_of_one_entry_a_jet_are_binomial() -> None:
+    sample = WeightedSample.of_jets(np.array([0.0, 0.5, 0.5, 1.0, 3.0, np.nan]))
+    one = binned("x", "jets", "1", generated=sample, real=sample, edges=np.array([0, 0.4, 1]))
+    assert (one.generated.tolist(), one.generated_all) == ([1, 3], 5)
+    assert one.generated_error == pytest.approx(np.sqrt([5 * 0.2 * 0.8, 5 * 0.6 * 0.4]))
+
+
+def test_a_panel_has_its_unit_the_fraction_outside_and_an_axis_of_the_drawn_densities() -> None:
+    edges, counts = np.geomspace(1, 1000, 4), np.array([600, 300, 3])
+    errors = np.array([20, 15, 2.9999])  # of the last bin, down to almost 0
+    one = Histogram("particle pt", "particles", "GeV", edges, counts, counts, errors, errors, 1000, 903)
+    upper, lower = histograms({"particle pt": one}, ["particle pt"]).axes
+    assert upper.get_title(loc="right") == "10 % of generated outside"
+    assert (upper.get_ylabel(), lower.get_xlabel()) == ("density [1/GeV]", r"particle $p_\mathrm{T}$ [GeV]")
+    assert upper.get_ylim()[0] == pytest.approx(0.5 * 3 / 1000 / 900)
+    inside = replace(one, observable="tau21", unit="1", generated_all=905)
+    upper = histograms({"tau21": inside}, ["tau21"]).axes[0]
+    assert (upper.get_title(loc="right"), upper.get_ylabel(), upper.get_ylim()[0]) == ("", "density", 0)
 
 
 @pytest.mark.parametrize("particles", [1, pytest.param(2, marks=pytest.mark.slow)])

@@ -392,6 +392,16 @@ def test_a_metric_that_is_no_part_of_the_loss_has_a_panel_of_its_own() -> None:
     assert panels["also logged (training)"] == {"accuracy", "sigma class"}
 
 
+def test_no_point_lies_on_the_frame_of_an_axis_that_begins_at_0() -> None:
+    lines = [{"kind": "check", "step": step, "z_variation": 0.95 + 0.001 * step} for step in range(10)]
+    of_runs = training_figures.overlaid({"run": lines}, training_figures.COLLAPSE, {"run": "red"})
+    for figure in (training_figures.collapse(lines), of_runs):
+        assert figure is not None
+        low, high = figure.axes[0].get_ylim()
+        assert low == 0
+        assert high > 0.959 + 0.02
+
+
 def test_a_quantity_with_one_number_has_no_panel() -> None:
     lines = [{"step": step, "kind": "train", "loss": 3.0, "lr": 1e-3} for step in (1, 2)]
     figure = training_figures.training([*lines, {"step": 2, "kind": "validation", "loss": 3.0, "rankme": 4.0}])

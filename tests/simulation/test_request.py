@@ -7,6 +7,7 @@ import fcntl
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -96,3 +97,35 @@ def test_workers_leave_it_to_the_first_process_to_stop() -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_workers_end_with_a_killed_parent() -> None:
+    words = [sys.executable, "-c", _PARENT]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as parent:
+        worker = int(parent.stdout.readline())
+        assert _runs(worker)
+        parent.kill()
+    end = time.monotonic() + 20
+    while _runs(worker) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not _runs(worker)
+
+
+_PARENT = """
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from ssl_jets.simulation import workers
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, workers._begin_worker, (None, None)) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        time.sleep(60)
+"""
+
+
+def _runs(number: int) -> bool:
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

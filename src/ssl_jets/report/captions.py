@@ -93,8 +93,8 @@ _CAPTION = {
     "statistical error of the real jets as a band and triangles for what lies beyond the axis. The last panel "
     "is the output of the trees on jets they were not fitted on: the more the two overlap, the less can they be"
     " separated. Axes cover all but a thousandth of the real jets on each side.",
-    "generated_particles": "The same for all particles of the jets. Errors neglect correlations "
-    "between the particles of a jet.",
+    "generated_particles": "The same for all particles of the jets. Errors include correlations between the "
+    "particles of a jet.",
     "generated_kinds": "Transverse momentum of the particles of each kind.",
     "domain_accuracy": "Accuracy on held-out jets of the simulation (blue) and on labelled jets of the data, which no "
     "training has seen (red). The shorter the line between them, the less is lost. Errors are the spread over seeds.",

@@ -150,12 +150,14 @@ def map_points(points_of_z: ZMap, classes: Sequence[str]) -> list[Record]:
 
 
 def histogram_bins(histograms: Iterable[Histogram]) -> list[Record]:
-    """Return the bins of histograms: entries, and fraction of all entries, of generated and of real jets."""
+    """Return the bins of histograms: entries, and fraction of all entries with error, of generated and of real jets."""
     rows: list[Record] = []
     for one in histograms:
-        entries = {"generated": (one.generated, one.generated_all), "real": (one.real, one.real_all)}
-        fractions = {f"{name}_fraction": counts / max(total, 1) for name, (counts, total) in entries.items()}
-        counts = {name: counts for name, (counts, _) in entries.items()}
+        counts = {"generated": one.generated, "real": one.real}
+        all_of = {"generated": max(one.generated_all, 1), "real": max(one.real_all, 1)}
+        errors = {"generated": one.generated_error, "real": one.real_error}
+        fractions = {f"{name}_fraction": counts[name] / all_of[name] for name in counts}
+        fractions |= {f"{name}_error": errors[name] / all_of[name] for name in counts}
         name = {"observable": one.observable, "unit": one.unit}
         rows += points(**name, bin_low=one.edges[:-1], bin_high=one.edges[1:], **counts, **fractions)
     return rows

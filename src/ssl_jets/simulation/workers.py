@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -88,7 +89,16 @@ _worker: dict[str, Any] = {}
 def _begin_worker(stop: Any, done: Any) -> None:
     for number in WATCHED:  # batch systems and Ctrl-C send them to all processes; the first one decides
         signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker.update(stop=stop, done=done)
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent ends: one that was killed cannot stop it, and it would wait forever for work."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(request: SimulationRequest, part: Part, file: Path) -> None:

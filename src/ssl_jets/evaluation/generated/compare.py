@@ -29,7 +29,7 @@ from ssl_jets.evaluation.generated.result import (
     Histogram,
 )
 from ssl_jets.evaluation.generated.samples import BINS, SPECTRUM_JETS, Samples, binned
-from ssl_jets.evaluation.metrics.two_sample import TwoSample, two_sample_test
+from ssl_jets.evaluation.metrics.two_sample import TwoSample, WeightedSample, two_sample_test
 from ssl_jets.evaluation.roles import draw
 from ssl_jets.evaluation.settings import FigureSettings
 from ssl_jets.runtime.atomic import check_folder
@@ -131,7 +131,7 @@ def _numbers(test: TwoSample) -> ClassifierTest:
 
 def _scores(test: TwoSample) -> Histogram:
     """Return the histogram of the output of the trees on generated (`second`) and on real jets."""
-    generated, real = test.scores[test.second], test.scores[~test.second]
+    generated, real = (WeightedSample.of_jets(test.scores[rows]) for rows in (test.second, ~test.second))
     return binned("score", "jets", "1", generated=generated, real=real, edges=np.linspace(0, 1, BINS + 1))
 
 

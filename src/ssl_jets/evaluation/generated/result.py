@@ -62,6 +62,7 @@ class Histogram:
         unit: of the observable.
         edges: `[bin + 1]`.
         generated, real: entries in each bin, `[bin]`.
+        generated_error, real_error: their standard deviations for the given number of all entries, `[bin]`.
         generated_all, real_all: entries, with those outside of the bins.
     """
 
@@ -71,6 +72,8 @@ class Histogram:
     edges: Values
     generated: Values
     real: Values
+    generated_error: Values
+    real_error: Values
     generated_all: int
     real_all: int
 

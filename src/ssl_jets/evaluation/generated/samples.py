@@ -132,9 +132,10 @@ class Samples:
         sample: Callable[[Observed], WeightedSample],
         edges: Array | None = None,
     ) -> Histogram:
-        generated, *both = (sample(one).values for one in (self.generated, self.real, self.other))
-        real = np.concatenate(both)
-        edges = _edges(observable, real) if edges is None else edges
+        generated, first, second = (sample(one) for one in (self.generated, self.real, self.other))
+        values, jet = ((first.values, second.values), (first.jet, second.jet + first.jets))
+        real = WeightedSample(np.concatenate(values), np.concatenate(jet), first.jets + second.jets)
+        edges = _edges(observable, real.values) if edges is None else edges
         return binned(observable, of, unit, generated=generated, real=real, edges=edges)
 
 
@@ -153,7 +154,33 @@ def _edges(observable: str, real: Array) -> Array:
     return np.linspace(low, high if high > low else low + 1, BINS + 1)
 
 
-def binned(observable: str, of: str, unit: str, *, generated: Array, real: Array, edges: Array) -> Histogram:
-    """Count the values of both samples, `[value]`, in bins of `edges` `[bin + 1]`."""
-    counts, real_counts = np.histogram(generated, edges)[0], np.histogram(real, edges)[0]
-    return Histogram(observable, of, unit, edges, counts, real_counts, len(generated), len(real))
+def binned(
+    observable: str, of: str, unit: str, *, generated: WeightedSample, real: WeightedSample, edges: Array
+) -> Histogram:
+    """Count the values of both samples in bins of `edges` `[bin + 1]`, with errors."""
+    samples = (generated, real)
+    counts, errors = zip(*(_counted(sample, edges) for sample in samples))
+    return Histogram(observable, of, unit, edges, *counts, *errors, *(len(sample.values) for sample in samples))
+
+
+def _counted(sample: WeightedSample, edges: Array) -> tuple[Array, Array]:
+    """Return the entries of each bin, and their standard deviation for a fixed number of all entries, `[bin]` each.
+
+        sigma_b^2 = sum over jets j of (n_jb - p_b n_j)^2,      p_b = n_b / n
+
+    Jets are independent, but not the particles of a jet: near its axis Poisson errors would be half of these. With one
+    entry a jet they are binomial.
+    """
+    bins = len(edges) - 1
+    place = np.searchsorted(edges, sample.values, side="right") - 1
+    place[sample.values == edges[-1]] = bins - 1  # the last bin has both edges, as in np.histogram
+    inside = (place >= 0) & (place < bins)
+    cell, in_cell = np.unique(sample.jet[inside] * bins + place[inside], return_counts=True)  # [jet and bin]
+    of_jet = np.bincount(sample.jet, minlength=sample.jets).astype(np.float64)
+    jet, place = np.divmod(cell, bins)
+    counts, squares, products = (
+        np.bincount(place, values, bins) for values in (in_cell, in_cell**2, in_cell * of_jet[jet])
+    )
+    share = counts / max(len(sample.values), 1)
+    variance = squares - 2 * share * products + share**2 * (of_jet**2).sum()
+    return counts.astype(np.int64), np.sqrt(np.maximum(variance, 0))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ssl_jets.report.figures.style import axis_label, colour, in_figure, line_style, panel_grid
+from ssl_jets.report.figures.style import axis_label, colour, density_label, in_figure, line_style, panel_grid
 
 
 def spectra(facts: Mapping[str, Any]) -> Figure:
@@ -27,6 +27,6 @@ def spectra(facts: Mapping[str, Any]) -> Figure:
             panel.set_ylim(0, None)
             panel.set_title(title)
             panel.set_xlabel(axis_label(name))
-            panel.set_ylabel("density")
+            panel.set_ylabel(density_label(axis_label(name)))
     axes[0].legend(fontsize=8, ncols=2)
     return figure

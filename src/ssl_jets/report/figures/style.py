@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -123,6 +124,16 @@ PARTICLE_LABELS = {
 def axis_label(name: str) -> str:
     """Return the axis title of a jet column or physics quantity; an unknown name stays as it is."""
     return _LABELS.get(name, name.replace("$", r"\$"))
+
+
+def density_label(title: str) -> str:
+    """Return the axis title of a density, per unit of the quantity with this axis title.
+
+    >>> density_label("jet mass [GeV]"), density_label("particles in a jet")
+    ('density [1/GeV]', 'density')
+    """
+    unit = re.search(r" \[(.*)\]$", title)
+    return f"density [1/{unit[1]}]" if unit else "density"
 
 
 Along = Literal["x", "y"]

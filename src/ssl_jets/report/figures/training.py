@@ -76,7 +76,7 @@ def training(lines: Lines) -> Figure | None:
         axes = next(free)
         _line(axes, lines, key, label, GREY)
         if key in ("rankme", "jets_per_second"):
-            axes.set_ylim(0, None)
+            _limit_y(axes, 0, None)
     return figure
 
 
@@ -92,7 +92,7 @@ def collapse(lines: Lines) -> Figure | None:
         axes.set_title(label, fontsize=11)
         step, values = series([line for line in looks if line.get("collapse")], key)
         axes.plot(step, values, "o", color=COLLAPSED, markersize=6)
-        axes.set_ylim(*limits)
+        _limit_y(axes, *limits)
     return figure
 
 
@@ -112,7 +112,8 @@ def overlaid(runs: Mapping[str, Lines], wanted: Sequence[Panel], colours: Mappin
             collapsed = series([line for line in lines if line.get("collapse")], key)
             ring: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 9, "markerfacecolor": "none"}
             axes.plot(*collapsed, **ring, color=COLLAPSED)
-        axes.set(xlabel="step", ylim=limits)
+        axes.set_xlabel("step")
+        _limit_y(axes, *limits)
         axes.set_title(label, fontsize=11)
     panels[0].legend(frameon=False, fontsize=10)
     return figure
@@ -156,6 +157,17 @@ def _line(axes: Axes, lines: Lines, key: str, label: str, colour: str) -> None:
     step, values = series(lines, key)
     axes.plot(step, values, "o-" if len(step) < 60 else "-", color=colour, markersize=4)
     axes.set(xlabel="step", ylabel=label)
+
+
+def _limit_y(axes: Axes, low: float | None, high: float | None) -> None:
+    """Set the ends of the y axis that are not None; no point lies on the others.
+
+    `set_ylim(0, None)` alone keeps the margin of the points: of 0.95 to 0.96 it is none of 0 to 0.96.
+    """
+    x = axes.dataLim.x0
+    axes.update_datalim([(x, end) for end in (low, high) if end is not None])
+    axes.autoscale_view(scalex=False)
+    axes.set_ylim(low, high)
 
 
 def series(lines: Lines, key: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

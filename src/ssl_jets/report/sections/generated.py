@@ -11,13 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from ssl_jets.arrays import Array
 from ssl_jets.evaluation.generated.result import Distance, GeneratedEvaluation, Histogram
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.result_base import plain
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
-from ssl_jets.report.figures.style import COLOURS, GREY, bars
+from ssl_jets.report.figures.style import COLOURS, GREY, bars, density_label
 from ssl_jets.report.numbers import Record, histogram_bins
 from ssl_jets.report.sections.evaluation import note_lines
 
@@ -36,6 +35,8 @@ _AXES = {
 _JETS = ("mass", "pt", "particles", "tau21", "tau32", "score")
 _PARTICLES = ("particle pt", "particle deta", "particle dphi", "kind")
 _RATIOS = (0.4, 1.6)
+OUTSIDE = 0.01
+"""Fraction of the generated entries outside of the axis from which on a panel has it above."""
 _KINDS = ("charged\nhadron", "neutral\nhadron", "photon", "electron", "muon", "other")
 
 
@@ -46,11 +47,9 @@ def _tiles(result: GeneratedEvaluation) -> str:
     entries = [("AUC of trees, generated or real", page.number(auc.value, 3), more)]
     for name, label in (("mass", "mass"), ("particles", "multiplicity"), ("tau21", "τ₂₁")):
         distance = next(entry for entry in result.distances if entry.observable == name)
-        unit = "" if distance.unit == "1" else f" {distance.unit}"
-        value = f"{page.significant(distance.generated.value)}{unit}"
-        entries.append(
-            (f"Wasserstein-1 of {label}", value, f"real against real {page.significant(distance.real.value)}{unit}")
-        )
+        unit = "" if distance.unit == "1" else f" [{distance.unit}]"
+        floor = f"real against real {_with_error(distance.real)}"
+        entries.append((f"Wasserstein-1 of {label}{unit}", _with_error(distance.generated), floor))
     return page.tiles(entries)
 
 
@@ -111,8 +110,10 @@ def histograms(bins: Mapping[str, Histogram], names: Sequence[str]) -> Figure | 
 def _panel(upper: Axes, lower: Axes, histogram: Histogram) -> None:
     """Draw one observable: real jets as a grey area, generated ones as points; below, generated over real."""
     edges = np.array(histogram.edges, float)
-    generated, generated_error = _density(histogram.generated, histogram.generated_all, edges)
-    real, real_error = _density(histogram.real, histogram.real_all, edges)
+    widths = np.diff(edges)
+    of_generated, of_real = (1 / (max(total, 1) * widths) for total in (histogram.generated_all, histogram.real_all))
+    generated, generated_error = of_generated * histogram.generated, of_generated * histogram.generated_error
+    real, real_error = of_real * histogram.real, of_real * histogram.real_error
     centre = np.sqrt(edges[1:] * edges[:-1]) if _is_log(histogram) else (edges[1:] + edges[:-1]) / 2
     upper.stairs(real, edges, fill=True, color=GREY, alpha=0.35, label="real")
     upper.stairs(real, edges, color=GREY)
@@ -134,6 +135,14 @@ def _panel(upper: Axes, lower: Axes, histogram: Histogram) -> None:
     lower.axhline(1, color=GREY, linewidth=1)
     lower.set_ylim(low, high)
     upper.set_xlim(edges[0], edges[-1])
+    if _is_log(histogram) or histogram.observable in ("particle deta", "particle dphi", "kind"):
+        drawn = np.concatenate([generated, real])
+        upper.set(yscale="log", ylim=(drawn[drawn > 0].min(initial=1) / 2, None))  # an error may reach to almost 0
+    else:
+        upper.set_ylim(0, None)
+    outside = 1 - histogram.generated.sum() / max(histogram.generated_all, 1)
+    if outside >= OUTSIDE:
+        upper.set_title(f"{100 * outside:.0f} % of generated outside", loc="right", fontsize=11)
 
 
 def _set_axes(upper: Axes, lower: Axes, histogram: Histogram) -> None:
@@ -141,25 +150,15 @@ def _set_axes(upper: Axes, lower: Axes, histogram: Histogram) -> None:
     name = histogram.observable  # "particle pt (photon)": the spectrum of a kind
     kind = name[name.find("(") + 1 : -1] if "(" in name else ""
     upper.tick_params(labelbottom=False)
-    lower.set_xlabel(_AXES[name.partition(" (")[0]] + (f", {kind}s" if kind else ""))
-    upper.set_ylabel("density")
+    title = _AXES[name.partition(" (")[0]]
+    lower.set_xlabel(title + (f", {kind}s" if kind else ""))
+    upper.set_ylabel(density_label(title))
     lower.set_ylabel("ratio", loc="center")
     if _is_log(histogram):
-        upper.set(xscale="log", yscale="log")
-    elif name in ("particle deta", "particle dphi", "kind"):
-        upper.set_yscale("log")
-    else:
-        upper.set_ylim(0, None)
+        upper.set_xscale("log")
     if name == "kind":
         lower.set_xticks(range(len(_KINDS)), _KINDS, fontsize=9)
         lower.minorticks_off()
-
-
-def _density(entries: Array, total: int, edges: Array) -> tuple[Array, Array]:
-    """Return entries per unit of the observable `[bin]`, as a fraction of all, and their Poisson errors."""
-    counts = np.array(entries, float)
-    scale = 1 / (max(total, 1) * np.diff(edges))
-    return counts * scale, np.sqrt(counts) * scale
 
 
 def _is_log(histogram: Histogram) -> bool:
