@@ -10,8 +10,9 @@ the 95 % and 68 % intervals that contain the truth, and the shares that lie belo
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 from scipy.stats import norm
@@ -51,7 +52,7 @@ def classes(seed: int, d: float, signal: int, background: int, weighted: bool = 
     rng = np.random.default_rng(seed)
     _, probabilities, labels = normal(rng, d, signal, background)
     weights = rng.exponential(size=len(labels)) if weighted else None
-    options = {"weights": weights, "background": "B", "seed": seed}
+    options: Any = {"weights": weights, "background": "B", "seed": seed}
     found = classification_metrics(probabilities, labels, NAMES, efficiencies=(0.3, 0.5, 0.99), **options)
     numbers = {
         "accuracy": (norm.cdf(d / 2), found.accuracy),
@@ -203,7 +204,7 @@ def correlated(seed: int, jets: int, correlation: float) -> Numbers:
     }
 
 
-def cases() -> Iterator[Callable[[int], Numbers]]:
+def cases() -> Iterator[partial[Numbers]]:
     """Yield functions from a seed to the numbers of one repeat."""
     for d, signal, background in (
         (1, 25, 25),

@@ -254,6 +254,14 @@ def test_the_95_percent_interval_of_a_rejection_with_few_signal_jets_covers_the_
     assert np.mean(covered) > 0.9
 
 
+def test_a_rejection_without_a_usable_resample_has_no_interval() -> None:
+    bootstrap = Bootstrap(3, 1)
+    bootstrap.counts[:] = [[0, 1, 2]]  # no signal jet
+    pair = Ranked.of(np.array([2.0, 3.0, 1.0]), np.array([True, False, False]), np.array([False, True, True]))
+    found = _rejection(pair, bootstrap, "S", "B", 0.5).rejection
+    assert (found.value, found.low, found.high) == (2.0, None, None)
+
+
 def test_the_95_percent_interval_of_a_log_loss_that_few_jets_decide_covers_it() -> None:
     """Fifty jets of a confident classifier: percentiles of resamples cover it in 77 % of the cases."""
     truth = np.log1p(np.exp(8 - 4 * np.random.default_rng(0).normal(4, 1, 10**6))).mean()

@@ -114,6 +114,13 @@ def test_the_spread_is_that_of_the_jets_that_count() -> None:
     assert found.spread == pytest.approx(1.0, abs=0.05)
 
 
+def test_an_explained_share_without_a_usable_resample_has_no_interval() -> None:
+    bootstrap = Bootstrap(2, 1, seed=0)
+    bootstrap.counts[:] = [[2, 0]]  # one jet alone does not vary
+    found = explained(np.array([0.0, 1.0]), np.array([0.0, 2.0]), bootstrap)
+    assert (found.value, found.low, found.high95) == (0.5, None, None)
+
+
 def test_the_95_percent_interval_of_an_explained_share_of_few_jets_covers_it() -> None:
     """Twenty jets, R^2 = 0.75: percentiles of resamples cover it in 90 % of the cases."""
     covered = []

@@ -151,9 +151,10 @@ def explained(predicted: Array, true: Array, bootstrap: Bootstrap) -> Estimate:
             shares.append(share)
             errors.append(standard_error(weights, bootstrap.weights, deviations) / variance)
     unexplained = Estimate.of_positive(np.concatenate(shares), np.concatenate(errors))
-    names = ("value", "high", "low", "high95", "low95")  # the lower end of R^2 is of the upper one of 1 - R^2
-    ends = (getattr(unexplained, name) for name in names)
-    return Estimate(*(None if end is None else 1 - end for end in ends))
+    # The lower end of R^2 is of the upper one of 1 - R^2.
+    found = [getattr(unexplained, name) for name in ("value", "high", "low", "high95", "low95")]
+    value, low, high, low95, high95 = (None if end is None else 1 - end for end in found)
+    return Estimate(value, low, high, low95, high95)
 
 
 def quantiles(values: Array, bootstrap: Bootstrap, jets: Array, shares: tuple[float, ...]) -> Array:

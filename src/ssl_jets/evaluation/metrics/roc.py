@@ -168,17 +168,17 @@ def _extremes(pair: Ranked, weights: Array, efficiency: float, jets: float) -> t
 
 
 def _widened(share: Estimate, lowest: Array, highest: Array) -> Estimate:
-    """Widen the intervals of a share to the percentiles of the extremes `[draw]`."""
+    """Widen the intervals of a share, if it has any, to the percentiles of the extremes `[draw]`."""
     low95, low = np.percentile(lowest, (2.5, 16), method=PERCENTILES)
     high, high95 = np.percentile(highest, (84, 97.5), method=PERCENTILES)
-    ends = {"low95": low95, "low": low, "high": high, "high95": high95}
-    known = {name: getattr(share, name) for name in ends}
+    if share.low is None or share.high is None or share.low95 is None or share.high95 is None:
+        return share
     return replace(
         share,
-        **{
-            name: None if known[name] is None else float((min if "low" in name else max)(known[name], end))
-            for name, end in ends.items()
-        },
+        low=min(share.low, float(low)),
+        high=max(share.high, float(high)),
+        low95=min(share.low95, float(low95)),
+        high95=max(share.high95, float(high95)),
     )
 
 

@@ -202,7 +202,7 @@ def fitted_trees(fit: Labelled, classes: int, seed: int) -> Callable[[Array], Ar
     found = len(np.unique(fit.y))
     # With few jets a class, large steps need the penalty, and leaves of 20 jets would hold other classes.
     few: dict[str, Any] = {"learning_rate": 0.3, "l2_regularization": 1.0, "min_samples_leaf": 5}
-    size = TREE_SIZES[0] if tree_iterations(found) == ITERATIONS else few
+    size: Mapping[str, Any] = TREE_SIZES[0] if tree_iterations(found) == ITERATIONS else few
     if found == 2 and len(fit.y) <= TUNED_JETS:
         size = chosen_trees(fit, seed)
     trees = _grown(fit, size, seed)
