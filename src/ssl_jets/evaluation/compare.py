@@ -115,8 +115,8 @@ def differences(measured: Mapping[str, Measured], data: EvaluationData) -> list[
                 jets_of_all = effective(bootstrap.weights)
                 jets_of_smallest = smallest_class(labels_of(jets), bootstrap.weights)
         for first, second in combinations(rows, 2):
-            (one, area), (other, other_area) = rows[first], rows[second]
-            accuracy = Estimate.of_difference(other - one, jets_of_all)
+            (right, area), (other_right, other_area) = rows[first], rows[second]
+            accuracy = Estimate.of_difference(other_right - right, jets_of_all)
             auc = Estimate.of_area_difference(area, other_area, jets_of_smallest)
             result.append(Difference(first, second, of, accuracy, auc))
     return result
