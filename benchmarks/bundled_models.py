@@ -39,6 +39,7 @@ from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.request import Request
 from ssl_jets.data.write import write_jets
+from ssl_jets.evaluation.metrics.bootstrap import PERCENTILES
 from ssl_jets.evaluation.probes.classes import Labelled, fitted_trees, linear_reader
 from ssl_jets.evaluation.probes.observables import observable_inputs
 from ssl_jets.evaluation.probes.physics import ALPHAS
@@ -277,7 +278,7 @@ def interval(difference: Callable[[Array], float], jets: int) -> tuple[float, fl
     """Return the 95 % interval of a difference over resampled test jets."""
     rng = np.random.default_rng(0)
     values = [difference(rng.integers(0, jets, jets)) for _ in range(RESAMPLES)]
-    low, high = np.percentile(values, [2.5, 97.5])
+    low, high = np.percentile(values, [2.5, 97.5], method=PERCENTILES)
     return float(low), float(high)
 
 

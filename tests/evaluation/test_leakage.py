@@ -131,3 +131,18 @@ def test_copies_are_named_and_held_out_alike(
     assert count(bench_of(run, schema, copy, logged=logged).roles.test) == 40
     bench_of(run, schema, first, copy, logged=logged)
     assert line in logged
+
+
+def test_jets_that_are_twice_in_a_file_are_counted(run: Path, schema: Path, tmp_path: Path) -> None:
+    """The second half of the file repeats the first, so that blocks of both sides have the same jets."""
+    path = write(tmp_path / "new" / "out.h5", 7)
+    with h5py.File(path, "r+") as file:
+        for name in ("data", "pid"):
+            file[name][JETS // 2 :] = file[name][: JETS // 2]
+    logged: list[str] = []
+    data = bench_of(run, schema, path, logged=logged)
+    assert data.classes
+    held, fitted = ({float(pt) for pt in jets.sum(jets.column("pt"))} for jets in (data.test, data.fit))
+    (line,) = [line for line in logged if "the files have jets twice" in line]
+    assert f"WARNING: {len(held & fitted)} of the {len(data.test)} test jets" in line
+    assert len(held & fitted) > 0.7 * len(data.test)

@@ -21,7 +21,7 @@ from ssl_jets.evaluation.comparison import Comparison, Difference, Similarity
 from ssl_jets.evaluation.evaluation_data import EvaluationData, labels_of
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate, effective
 from ssl_jets.evaluation.metrics.cka import cka
-from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows
+from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows, smallest_class
 from ssl_jets.evaluation.result import TRAINED, Evaluation, ModelFacts, ZMap
 from ssl_jets.evaluation.settings import EvaluateSettings
 from ssl_jets.evaluation.single_model import Measured, head_metrics, measure, regressed_metrics
@@ -106,17 +106,19 @@ def differences(measured: Mapping[str, Measured], data: EvaluationData) -> list[
     """Return the differences of each two models: of their heads, and of linear probes of their z."""
     result = []
     for of in ("head", "linear probe"):
-        rows, number = {}, 0.0
+        rows, jets_of_all, jets_of_smallest = {}, 0.0, 0.0
         for name, one in measured.items():
             probabilities, jets = (one.headed, data.task) if of == "head" else (one.probed, data.test)
             if probabilities is not None:
                 bootstrap = Bootstrap(len(jets), seed=data.seed, weights=data.weights(jets))
                 rows[name] = accuracy_and_auc_rows(probabilities, labels_of(jets), bootstrap)
-                number = effective(bootstrap.weights)
+                jets_of_all = effective(bootstrap.weights)
+                jets_of_smallest = smallest_class(labels_of(jets), bootstrap.weights)
         for first, second in combinations(rows, 2):
-            accuracy, auc = (other - one for one, other in zip(rows[first], rows[second]))
-            estimates = Estimate.of_difference(accuracy, number), Estimate.of_rows(auc)
-            result.append(Difference(first, second, of, *estimates))
+            (right, area), (other_right, other_area) = rows[first], rows[second]
+            accuracy = Estimate.of_difference(other_right - right, jets_of_all)
+            auc = Estimate.of_area_difference(area, other_area, jets_of_smallest)
+            result.append(Difference(first, second, of, accuracy, auc))
     return result
 
 

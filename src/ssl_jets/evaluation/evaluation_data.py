@@ -27,7 +27,7 @@ from ssl_jets.embedding.encoding import columns_to_encode, log_far_from_training
 from ssl_jets.errors import DataError
 from ssl_jets.evaluation.metrics.bootstrap import relative
 from ssl_jets.evaluation.probes.classes import MULTIPLICITY, TREE_COLUMNS, Labelled, tree_columns
-from ssl_jets.evaluation.roles import LEFT_OUT, Roles, assign_roles, draw, log_absent_classes, only_class
+from ssl_jets.evaluation.roles import LEFT_OUT, Roles, assign_roles, draw, log_absent_classes, only_class, repeated_jets
 from ssl_jets.evaluation.settings import EvaluateSettings
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.model_file import Model
@@ -136,6 +136,8 @@ class EvaluationData:
             self.note(f"{alone}, so nothing of classes is measured: {LEFT_OUT}")
             return ()
         log_absent_classes(y_fit, y_test, self.named, self.note)
+        if twice := repeated_jets(self.fit, self.test):
+            self.note(twice)
         return self.named
 
     def with_labels_of(self, model: Model) -> Array | None:

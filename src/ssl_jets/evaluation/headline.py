@@ -58,7 +58,7 @@ def headline(probes: Sequence[ProbeResult], baselines: Collection[str] = (), *, 
     best, strongest = (max(group, key=lambda probe: probe.accuracy.value or 0.0) for group in (readers, others))
     if best.rows is None or strongest.rows is None:
         return None
-    difference = Estimate.of_difference(best.rows - strongest.rows, best.test_jets)
+    difference = Estimate.of_difference(best.rows - strongest.rows, best.effective_jets)
     return Headline(_side(best), _side(strongest), best.test_jets, difference)
 
 

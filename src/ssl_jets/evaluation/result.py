@@ -208,7 +208,7 @@ class Evaluation(Written):
         task = self.task
         numbers = {
             "task": task and without(task, *_CURVES, "names") | {"calibrated": without(task.calibrated, "reliability")},
-            "probes": [without(probe, "rows") for probe in self.probes],
+            "probes": [without(probe, "rows", "effective_jets") for probe in self.probes],
             "regression": [without(target, "responses", "density") for target in self.regression],
         }
         return {name: plain(value) for name, value in {**without(self, "map", "folder"), **numbers}.items()}

@@ -223,6 +223,25 @@ def only_class(y_fit: Array, y_test: Array, classes: tuple[str, ...]) -> str:
     return ""
 
 
+def repeated_jets(fit: Jets, test: Jets) -> str:
+    """Return the message for test jets with exactly the particles of a jet to fit on; "" if there are none."""
+    fitted = set(_hashes(fit))
+    repeated = sum(number in fitted for number in _hashes(test))
+    if not repeated:
+        return ""
+    return (
+        f"WARNING: {repeated:,} of the {len(test):,} test jets have the particles of a jet that probes are fitted on: "
+        "the files have jets twice, so probes, and a model trained on them, seem better than they are"
+    )
+
+
+def _hashes(jets: Jets) -> Iterator[int]:
+    """Yield a hash of the particles of each jet."""
+    particles = jets.particles.numpy()
+    for start, stop in pairwise(jets.offsets.tolist()):
+        yield hash(particles[start:stop].tobytes())
+
+
 def log_absent_classes(y_fit: Array, y_test: Array, classes: tuple[str, ...], note: MessageLog) -> None:
     """Name the classes that cannot be measured, and how many classes limit the trees."""
     tested = {classes[label] for label in np.unique(y_test)}

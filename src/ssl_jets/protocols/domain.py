@@ -25,7 +25,7 @@ from ssl_jets.config import RunSettings
 from ssl_jets.errors import UsageError
 from ssl_jets.evaluation.compare import names_of
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc
-from ssl_jets.evaluation.probes.classes import STRENGTHS
+from ssl_jets.evaluation.probes.classes import STRENGTHS, TREE_SIZES
 from ssl_jets.evaluation.probes.observables import INPUTS
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.finetuning.adaptation_settings import ADAPTED_Z
@@ -130,7 +130,7 @@ class _DomainTrainings:
         total = starts * (1 + len(self.settings.adapt) * self.settings.seeds)
         self._files = {role: [file.identity for file in files] for role, files in self.jets.files.items()}
         facts = {"device": self.device.type, "data": run.data.model_dump(mode="json")}
-        readers = {"observables": INPUTS, "strengths": STRENGTHS}
+        readers = {"observables": INPUTS, "strengths": STRENGTHS, "trees": TREE_SIZES}
         self.cache = ResultCache(out / "pieces", {"files": self._files, **facts, **readers}, total, log)
 
     def pretrained(self) -> dict[str, Path]:

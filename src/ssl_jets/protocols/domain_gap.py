@@ -80,7 +80,7 @@ def _against(z: tuple[Array, Array], observables: tuple[Array, Array], seed: int
     of_z, of_observables = (accuracy_and_auc_rows(*scored, bootstrap)[0] for scored in (test, other))
     return ObservablesGap(
         a_distance=Estimate.of_share(of_observables, len(test[1])).mapped(_a_distance),
-        difference=Estimate.of_rows(4 * (of_z - of_observables)),
+        difference=Estimate.of_difference(of_z - of_observables, len(test[1])).mapped(lambda gap: 4 * gap),
     )
 
 

@@ -27,9 +27,9 @@ from ssl_jets.data.subset import choose_subset
 from ssl_jets.errors import DataError
 from ssl_jets.evaluation.compare import names_of
 from ssl_jets.evaluation.evaluation_data import EvaluationData, labels_of, tree_inputs
-from ssl_jets.evaluation.metrics.bootstrap import Bootstrap
+from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, effective
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows, largest_class
-from ssl_jets.evaluation.probes.classes import STRENGTHS, TREE_COLUMNS, fitted_trees, linear_reader
+from ssl_jets.evaluation.probes.classes import STRENGTHS, TREE_COLUMNS, TREE_SIZES, fitted_trees, linear_reader
 from ssl_jets.evaluation.probes.deep_sets import trained_deep_sets
 from ssl_jets.evaluation.probes.observables import INPUTS, observable_inputs
 from ssl_jets.evaluation.result_base import Result
@@ -119,6 +119,7 @@ def label_curves(
         classes=dataset.label_names,
         settings=UsedLabelSettings(**settings.labels.model_dump(), figures=settings.figures),
         test_jets=len(evaluation.task),
+        effective_test_jets=effective(evaluation.weights(evaluation.task)),
         largest_class=largest_class(labels_of(evaluation.task), evaluation.weights(evaluation.task)),
         leaked=evaluation.roles.leaked,
         curves=[curve.name for curve in curves],
@@ -180,6 +181,8 @@ def _points(
                 facts["observables"] = INPUTS
             if curve.name == LINEAR_OBSERVABLES:
                 facts["strengths"] = STRENGTHS
+            if curve.name in (TREES, TREES_OBSERVABLES):
+                facts["trees"] = TREE_SIZES
             seeds = []
             for seed in range(settings.seeds):
                 measure = partial(trainings.measure, curve, share, seed)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from ssl_jets.evaluation.result_base import Facts, Result, Written
 from ssl_jets.evaluation.settings import FigureSettings, LabelSettings
@@ -97,17 +97,21 @@ class UsedLabelSettings(Facts, LabelSettings):
     figures: FigureSettings = FigureSettings()
 
 
-def mean_and_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
+def mean_and_interval(
+    values: Sequence[float], confidence: float = 0.95, *, other_error: float = 0.0
+) -> tuple[float, float, float]:
     """Return the mean of a few independent numbers and its interval by Student's t: mean -+ t std / sqrt(n).
 
     t of 95 % is 12.7 for two numbers, 4.3 for three and 2.8 for five; 2, the limit of many, is passed by chance by
-    18 % of three.
+    18 % of three. A standard error that all numbers share, `other_error`, is added in quadrature, with t of the normal
+    distribution.
 
     >>> [round(end, 2) for end in mean_and_interval([0.1, 0.2, 0.3])]
     [0.2, -0.05, 0.45]
     """
     mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5
-    reach = float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * error
+    level = (1 + confidence) / 2
+    reach = float(np.hypot(stdtrit(len(values) - 1, level) * error, ndtri(level) * other_error))
     return mean, mean - reach, mean + reach
 
 
@@ -122,6 +126,7 @@ class LabelCurves(Written):
         classes: class names.
         settings: settings of the protocol.
         test_jets: jets that all trainings are tested on.
+        effective_test_jets: their effective number, (sum w)^2 / sum w^2; None in older results.
         largest_class: accuracy of a constant prediction; None in older results.
         leaked: test jets that a model was trained on; none, unless that was asked for.
         curves: names of the curves.
@@ -138,6 +143,7 @@ class LabelCurves(Written):
     classes: tuple[str, ...]
     settings: UsedLabelSettings
     test_jets: int
+    effective_test_jets: float | None = None
     largest_class: float | None = None
     leaked: int = 0
     curves: list[str]
@@ -148,7 +154,8 @@ class LabelCurves(Written):
         """Return a sentence for each share: best curve of a model against the best of the observables.
 
         The seeds of both draw the same subsets of labels, so the difference is paired by seed. Its interval is the one
-        of Student's t. Both curves are chosen on the test jets; the interval does not include this choice.
+        of Student's t, with the error of the test jets, which all seeds share. Both curves are chosen on the test jets;
+        the interval does not include this choice.
         """
         sentences = []
         for share in dict.fromkeys(point.share for point in self.points):
@@ -159,12 +166,16 @@ class LabelCurves(Written):
                 continue
             best, baseline = (max(some, key=lambda point: point.accuracy) for some in (of_models, of_observables))
             pairs = zip(best.seeds, baseline.seeds, strict=True)
-            mean, low, high = mean_and_interval([one.accuracy - other.accuracy for one, other in pairs])
+            # Jets that one of two readers classifies correctly: at most all that either classifies wrongly.
+            variance = min(1.0, 2 - best.accuracy - baseline.accuracy) - (best.accuracy - baseline.accuracy) ** 2
+            error = (max(0.0, variance) / (self.effective_test_jets or self.test_jets)) ** 0.5
+            gains = [one.accuracy - other.accuracy for one, other in pairs]
+            mean, low, high = mean_and_interval(gains, other_error=error)
             relation = "is above" if low > 0 else "is below" if high < 0 else "cannot be distinguished from"
             sentences.append(
                 f"With {best.labels:,} labels {best.curve} {relation} {baseline.curve}: accuracy "
                 f"{best.accuracy:.3f} against {baseline.accuracy:.3f}, difference {mean:+.3f} "
-                f"(95 %: {low:+.3f} to {high:+.3f}, over {len(best.seeds)} seeds)."
+                f"(95 %: {low:+.3f} to {high:+.3f}, over {len(best.seeds)} seeds and the choice of test jets)."
             )
         return sentences
 

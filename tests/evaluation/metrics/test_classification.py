@@ -9,7 +9,8 @@ from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate, exact_interval
 from ssl_jets.evaluation.metrics.calibration import calibration_error, calibration_rows
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc, classification_metrics, largest_class
-from ssl_jets.evaluation.metrics.roc import _band
+from ssl_jets.evaluation.metrics.ranking import Ranked
+from ssl_jets.evaluation.metrics.roc import _band, _rejection
 
 NAMES = ("QCD", "Hbb", "Hqql", "Tbl")
 
@@ -58,6 +59,18 @@ def test_the_calibration_error_of_calibrated_jets_is_corrected_for_their_number(
     assert np.mean([one.value for one in found]) < 0.6 * np.mean(plain)
     assert np.mean([one.low95 == 0 for one in found]) > 0.9
     assert np.mean([one.low == 0 for one in found]) > 0.7
+
+
+def test_intervals_of_few_calibrated_jets_begin_at_zero() -> None:
+    """Fifty jets, most of them certain: with noise from resamples of the jets 0 was in two of three intervals."""
+    found = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        labels = np.arange(50) % 2
+        right = 1 / (1 + np.exp(-4 * (rng.normal(4 * labels, 1) - 2)))
+        probabilities = np.stack([1 - right, right], axis=1)
+        found.append(calibration_error(calibration_rows(probabilities, labels, Bootstrap(50, seed=seed))))
+    assert np.mean([one.low95 == 0 for one in found]) > 0.9
 
 
 def test_the_quoted_efficiencies_are_those_of_the_field_and_can_be_overridden(scored) -> None:
@@ -228,6 +241,47 @@ def test_the_95_percent_interval_of_a_rejection_with_few_survivors_covers_the_tr
     assert covered > 0.95
 
 
+@pytest.mark.parametrize(("jets", "efficiency"), [(3, 0.3), (3, 0.5), (10, 0.99), (50, 0.99)])
+def test_the_95_percent_interval_of_a_rejection_with_few_signal_jets_covers_the_truth(jets, efficiency) -> None:
+    """Percentiles of resamples alone cover it in 59 %, 78 %, 13 % and 42 % of the cases."""
+    truth, covered = norm.sf(norm.isf(efficiency, 1.5)), []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        signal = np.arange(jets + 500) < jets
+        pair = Ranked.of(rng.normal(1.5 * signal), signal, ~signal)
+        found = _rejection(pair, Bootstrap(len(signal), seed=seed), "S", "B", efficiency).rejection
+        covered.append((found.low95 or 0) <= 1 / truth <= (found.high95 or np.inf))
+    assert np.mean(covered) > 0.9
+
+
+def test_a_rejection_without_a_usable_resample_has_no_interval() -> None:
+    bootstrap = Bootstrap(3, 1)
+    bootstrap.counts[:] = [[0, 1, 2]]  # no signal jet
+    pair = Ranked.of(np.array([2.0, 3.0, 1.0]), np.array([True, False, False]), np.array([False, True, True]))
+    found = _rejection(pair, bootstrap, "S", "B", 0.5).rejection
+    assert (found.value, found.low, found.high) == (2.0, None, None)
+
+
+def test_the_95_percent_interval_of_a_log_loss_that_few_jets_decide_covers_it() -> None:
+    """Fifty jets of a confident classifier: percentiles of resamples cover it in 77 % of the cases."""
+    truth = np.log1p(np.exp(8 - 4 * np.random.default_rng(0).normal(4, 1, 10**6))).mean()
+    labels, covered = np.arange(50) % 2, []
+    for seed in range(200):
+        right = 1 / (1 + np.exp(8 - 4 * np.random.default_rng(seed).normal(4 * labels, 1)))
+        rows = calibration_rows(np.stack([1 - right, right], axis=1), labels, Bootstrap(50, seed=seed))
+        found = Estimate.of_positive(rows["log_loss"], rows["log_loss_error"])
+        covered.append(found.low95 <= truth <= found.high95)
+    assert np.mean(covered) > 0.85
+
+
+def test_a_difference_of_two_perfect_areas_has_the_interval_of_their_jets() -> None:
+    perfect, worse = np.ones(201), np.linspace(0.6, 0.8, 201)
+    found = Estimate.of_area_difference(perfect, perfect, 25)
+    expected = float(exact_interval(0.0, 25, 0.95)[1])
+    assert (found.value, found.low95, found.high95) == pytest.approx((0.0, -expected, expected))
+    assert Estimate.of_area_difference(perfect, worse, 25) == Estimate.of_rows(worse - perfect)
+
+
 def test_the_95_percent_interval_of_a_difference_that_few_jets_decide_covers_it() -> None:
     """Of 50 jets one in 200 is right for one reader alone: most samples have none."""
     covered = 0
@@ -269,7 +323,7 @@ def test_resamples_draw_every_jet_once_on_average() -> None:
 
 
 def test_the_ends_of_an_interval_are_percentiles_and_of_a_biased_number_their_reflections() -> None:
-    replicates = np.linspace(0, 1, 1001) ** 2
+    replicates = (np.arange(1, 1000) / 1000) ** 2
     ends = {share: share**2 for share in (0.025, 0.16, 0.5, 0.84, 0.975)}
     plain = Estimate(0.3, ends[0.16], ends[0.84], ends[0.025], ends[0.975])
     assert vars(Estimate.of(0.3, replicates)) == pytest.approx(vars(plain))

@@ -11,7 +11,7 @@ import torch
 
 from ssl_jets.arrays import Array
 from ssl_jets.evaluation.headline import headline, headline_sentences, together
-from ssl_jets.evaluation.metrics.bootstrap import Estimate
+from ssl_jets.evaluation.metrics.bootstrap import Estimate, exact_interval
 from ssl_jets.evaluation.probes import deep_sets
 from ssl_jets.evaluation.probes.classes import Labelled, linear_probe, tree_probe
 from ssl_jets.evaluation.probes.deep_sets import deep_sets_probe, trained_deep_sets
@@ -123,7 +123,7 @@ def probe_of(of: str, share: float, reader: str = "linear") -> ProbeResult:
     rng = np.random.default_rng(0)
     correct = np.arange(1000) < 1000 * share
     rows = np.array([correct.mean(), *(correct[rng.integers(0, 1000, 1000)].mean() for _ in range(200))])
-    return ProbeResult(reader, of, 5, 300, 1000, Estimate.of_rows(rows), Estimate.of_rows(rows), 0.1, rows=rows)
+    return ProbeResult(reader, of, 5, 300, 1000, *2 * [Estimate.of_rows(rows)], 0.1, rows=rows, effective_jets=1000)
 
 
 @pytest.mark.parametrize(
@@ -178,3 +178,15 @@ def test_there_is_no_sentence_without_both_sides() -> None:
     assert len(headline_sentences(headline(kept), headline(kept, (OBSERVABLES,)))) == 1
     unpaired = [replace(probe, rows=None) for probe in kept]
     assert headline(unpaired) is None
+
+
+def test_readers_that_agree_on_all_jets_have_the_interval_of_the_effective_number_of_jets() -> None:
+    """A thousand jets of weight 1 and ten of weight 100 are as good as 40."""
+    weights = np.repeat([1.0, 100.0], [1000, 10])
+    y = np.arange(1010) % 2
+    x = (y - 0.5)[:, None] * np.ones(3)
+    fit, test = Labelled.of(x, y), Labelled.of(x, y, weights)
+    found = headline([linear_probe(fit, test), linear_probe(fit, test, of=OBSERVABLES)])
+    assert found is not None
+    jets = weights.sum() ** 2 / (weights**2).sum()
+    assert found.difference.high95 == pytest.approx(float(exact_interval(0.0, jets, 0.95)[1]))

@@ -2,14 +2,17 @@
 
 import numpy as np
 import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegressionCV
-from sklearn.model_selection import PredefinedSplit
+from sklearn.model_selection import PredefinedSplit, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from ssl_jets.evaluation.probes.classes import (
     STRENGTHS,
+    TREE_SIZES,
     Labelled,
     chosen_strength,
+    chosen_trees,
     fitted_trees,
     knn_probe,
     knn_votes,
@@ -91,6 +94,31 @@ def test_the_penalty_is_the_one_of_cross_validation(jets: int, noise: int) -> No
         use_legacy_attributes=False,
     ).fit(shuffled.x, shuffled.y)
     assert chosen_strength(Labelled.of(z, y)) == pytest.approx(reference.C_)
+
+
+@pytest.mark.parametrize(("jets", "noise", "leaves"), [(200, 60, "small"), (1500, 0, "large")])
+def test_the_size_of_trees_of_two_classes_is_the_one_of_cross_validation(jets: int, noise: int, leaves: str) -> None:
+    """Few jets with many columns need small trees; a chessboard of classes needs large ones."""
+    x = np.random.default_rng(0).normal(size=(jets, 2 + noise))
+    y = (x[:, 0] + np.random.default_rng(1).normal(size=jets) > 0).astype(int)
+    if leaves == "large":
+        y = ((x[:, :2] * 3 // 1).sum(axis=1) % 2).astype(int)
+    shuffled = Labelled.of(x, y).first(jets, 0)
+    fold = np.empty(jets, dtype=int)
+    fold[np.argsort(shuffled.y, kind="stable")] = np.arange(jets) % 5
+    losses = [
+        -cross_val_score(
+            HistGradientBoostingClassifier(max_iter=100, early_stopping=False, random_state=0, **size),
+            shuffled.x,
+            shuffled.y,
+            cv=PredefinedSplit(fold),
+            scoring="neg_log_loss",
+        ).mean()
+        for size in TREE_SIZES
+    ]
+    chosen = chosen_trees(Labelled.of(x, y), 0)
+    assert chosen == TREE_SIZES[int(np.argmin(losses))]
+    assert (chosen == TREE_SIZES[0]) == (leaves == "large")
 
 
 @pytest.mark.parametrize("y", [[0, 1], [0, 0, 1], [0, 1, 2, 3, 4], [2, 2, 2, 0]])

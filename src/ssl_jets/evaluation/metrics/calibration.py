@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from ssl_jets.arrays import Array
-from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
+from ssl_jets.evaluation.metrics.bootstrap import PERCENTILES, Bootstrap, Estimate, standard_error
 from ssl_jets.evaluation.result_base import Values
 
 BINS = 15
@@ -71,7 +71,7 @@ def calibrate(probabilities: Array, labels: Array, first: Array, bootstrap: Boot
     rows = calibration_rows(scaled, labels, bootstrap)
     return Calibrated(
         (temperatures[0], temperatures[1]),
-        Estimate.of_rows(rows["log_loss"]),
+        Estimate.of_positive(rows["log_loss"], rows["log_loss_error"]),
         calibration_error(rows),
         reliability(scaled, labels, bootstrap.weights),
     )
@@ -102,23 +102,28 @@ def surprise(probabilities: Array, labels: Array) -> Array:
 
 
 def calibration_rows(probabilities: Array, labels: Array, bootstrap: Bootstrap) -> dict[str, Array]:
-    """Return `log_loss`, `calibration_error` and `calibration_noise` of every row of the bootstrap, `[row]` each.
+    """Return `log_loss`, its error, `calibration_error` and `calibration_noise` of every row of the bootstrap, `[row]`.
 
-    The last is the error that is left if each bin is calibrated on the jets themselves: 0 in the first row.
+    The last is the error of the jets themselves with random labels: each jet is classified correctly with its largest
+    probability, as if the model were calibrated.
     """
-    correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
+    correct, confidence = (probabilities.argmax(axis=1) == labels).astype(np.float64), probabilities.max(axis=1)
     member = np.eye(BINS)[_bin(probabilities)]  # [jet, bin]
-    gap = member * (correct - probabilities.max(axis=1))[:, None]
-    own, filled = bootstrap.weights @ gap, bootstrap.weights @ member
-    mean = np.divide(own, filled, out=np.zeros(BINS), where=filled > 0)
+    gap = member * (correct - confidence)[:, None]
+    rng, weighted = np.random.default_rng(0), bootstrap.weights[:, None] * member
     loss = surprise(probabilities, labels)
-    rows: dict[str, list[Array]] = {"log_loss": [], "calibration_error": [], "calibration_noise": []}
+    rows: dict[str, list[Array]] = {
+        name: [] for name in ("log_loss", "log_loss_error", "calibration_error", "calibration_noise")
+    }
     for weights in bootstrap.blocks():
         total, gaps = weights.sum(axis=1), weights @ gap
         with np.errstate(invalid="ignore"):  # a resample of jets of weight 0 alone
-            rows["log_loss"].append(weights @ loss / total)
+            mean = weights @ loss / total
+            rows["log_loss"].append(mean)
+            rows["log_loss_error"].append(standard_error(weights, bootstrap.weights, loss - mean[:, None]))
             rows["calibration_error"].append(np.abs(gaps).sum(axis=1) / total)
-            rows["calibration_noise"].append(np.abs(gaps - weights @ member * mean).sum(axis=1) / total)
+        drawn = (rng.random(weights.shape) < confidence) - confidence
+        rows["calibration_noise"].append(np.abs(drawn @ weighted).sum(axis=1) / bootstrap.weights.sum())
     return {name: np.concatenate(blocks) for name, blocks in rows.items()}
 
 
@@ -126,12 +131,13 @@ def calibration_error(rows: Mapping[str, Array]) -> Estimate:
     """Return the calibration error, corrected for its bias, from `calibration_rows`.
 
     An interval begins at 0 unless the error exceeds that percentile of the noise. By the bootstrap alone 0 was in half
-    of the 95 % intervals of calibrated jets, whatever their number.
+    of the 95 % intervals of calibrated jets, whatever their number. Noise from resamples of the jets is too small in
+    bins of few jets.
     """
     estimate, error = Estimate.of_rows(rows["calibration_error"], biased=True), rows["calibration_error"][0]
     if estimate.low is None:
         return estimate
-    noise, noise95 = np.nanpercentile(rows["calibration_noise"][1:], (84, 97.5))
+    noise, noise95 = np.percentile(rows["calibration_noise"], (84, 97.5), method=PERCENTILES)
     return replace(
         estimate,
         low=estimate.low if error > noise else 0.0,

@@ -118,7 +118,7 @@ def classification_metrics(
         accuracy=Estimate.of_share(scalars["accuracy"], effective(bootstrap.weights)),
         auc=_of_macro_auc(scalars["auc"], labels, bootstrap),
         auc_rest=_of_macro_auc(scalars["auc_rest"], labels, bootstrap),
-        log_loss=Estimate.of_rows(scalars["log_loss"]),
+        log_loss=Estimate.of_positive(scalars["log_loss"], scalars["log_loss_error"]),
         calibration_error=calibration_error(scalars),
         class_accuracy={name: Estimate.of_share(right[:, i], own[i]) for i, name in enumerate(names)},
         class_auc={name: Estimate.of_mean(areas[:, i], min(own[i], rest[i])) for i, name in enumerate(names)},
@@ -159,8 +159,13 @@ def accuracy_and_auc_rows(probabilities: Array, labels: Array, bootstrap: Bootst
 def _of_macro_auc(rows: Array, labels: Array, bootstrap: Bootstrap) -> Estimate:
     """Return the estimate of a macro AUC `[row]`: one area of two classes; of more, an average of areas."""
     counting = np.unique(labels[bootstrap.weights > 0])
-    smallest = min(effective(bootstrap.weights[labels == index]) for index in counting)
+    smallest = smallest_class(labels, bootstrap.weights)
     return (Estimate.of_mean if len(counting) == 2 else Estimate.of_means)(rows, smallest)
+
+
+def smallest_class(labels: Array, weights: Array) -> float:
+    """Return the effective number of jets of the smallest class that has any: labels int64 `[jet]`, weights `[jet]`."""
+    return min(effective(weights[labels == index]) for index in np.unique(labels[weights > 0]))
 
 
 def largest_class(labels: Array, weights: Array) -> float:

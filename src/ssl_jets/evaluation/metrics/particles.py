@@ -10,7 +10,7 @@ import numpy as np
 from ssl_jets.arrays import Array
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate, effective
 from ssl_jets.evaluation.metrics.ranking import macro_auc_rest, pair_auc
-from ssl_jets.evaluation.metrics.regression import explained_rows, quantiles
+from ssl_jets.evaluation.metrics.regression import explained, quantiles
 from ssl_jets.evaluation.result_base import Values
 
 RESAMPLES = 100
@@ -221,7 +221,7 @@ def particle_numbers(
         spread=float(high - low) / 2,
         bias=Estimate.of_rows(bounds[:, 1]),
         resolution=Estimate.of_rows((bounds[:, 2] - bounds[:, 0]) / 2),
-        explained=Estimate.of_rows(explained_rows(predicted[known].astype(np.float64), numbers, bootstrap)),
+        explained=explained(predicted[known].astype(np.float64), numbers, bootstrap),
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from ssl_jets.arrays import Array
 from ssl_jets.errors import DataError
-from ssl_jets.evaluation.metrics.bootstrap import ROUNDING, Bootstrap, Estimate
+from ssl_jets.evaluation.metrics.bootstrap import ROUNDING, Bootstrap, Estimate, standard_error
 from ssl_jets.evaluation.result_base import Values
 
 BINS = 8
@@ -123,7 +123,7 @@ def regression_metrics(
         spread=float(high - low) / 2,
         bias=bias,
         resolution=resolution,
-        explained=Estimate.of_rows(explained_rows(predicted, true, bootstrap)),
+        explained=explained(predicted, true, bootstrap),
         responses=[_response(name, residual, values[known], bootstrap) for name, values in against.items()],
         density=_density(predicted, true, bootstrap.weights),
     )
@@ -135,17 +135,26 @@ def known_jets(true: Array, weights: Array | None) -> Array:
     return known if weights is None else known & (weights > 0)
 
 
-def explained_rows(predicted: Array, true: Array, bootstrap: Bootstrap) -> Array:
-    """Return 1 - mean((p - t)^2) / var(t) for every row of the bootstrap, `[row]`; NaN if t does not vary."""
+def explained(predicted: Array, true: Array, bootstrap: Bootstrap) -> Estimate:
+    """Return the estimate of R^2 = 1 - mean((p - t)^2) / var(t); of no value if t does not vary."""
     error = (predicted - true) ** 2
     centred = true - np.average(true, weights=bootstrap.weights)  # for the rounding alone
-    rows = []
+    shares, errors = [], []
     for weights in bootstrap.blocks():
         total = weights.sum(axis=1)
-        mean, square = weights @ centred / total, weights @ centred**2 / total
         with np.errstate(invalid="ignore", divide="ignore"):
-            rows.append(1 - (weights @ error / total) / (square - mean**2))
-    return np.concatenate(rows)
+            mean, square = weights @ centred / total, weights @ centred**2 / total
+            variance = square - mean**2
+            share = weights @ error / total / variance
+            # To first order the ratio is a mean of (error - share (t - mean)^2) / variance.
+            deviations = error - share[:, None] * (centred - mean[:, None]) ** 2
+            shares.append(share)
+            errors.append(standard_error(weights, bootstrap.weights, deviations) / variance)
+    unexplained = Estimate.of_positive(np.concatenate(shares), np.concatenate(errors))
+    # The lower end of R^2 is of the upper one of 1 - R^2.
+    found = [getattr(unexplained, name) for name in ("value", "high", "low", "high95", "low95")]
+    value, low, high, low95, high95 = (None if end is None else 1 - end for end in found)
+    return Estimate(value, low, high, low95, high95)
 
 
 def quantiles(values: Array, bootstrap: Bootstrap, jets: Array, shares: tuple[float, ...]) -> Array:

@@ -12,7 +12,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ssl_jets.arrays import Array
-from ssl_jets.evaluation.metrics.bootstrap import FEW, Bootstrap, Estimate, effective, exact_interval
+from ssl_jets.evaluation.metrics.bootstrap import (
+    FEW,
+    PERCENTILES,
+    ROUNDING,
+    Bootstrap,
+    Estimate,
+    effective,
+    exact_interval,
+)
 from ssl_jets.evaluation.metrics.ranking import Ranked, two_class_score
 from ssl_jets.evaluation.result_base import Values
 
@@ -22,6 +30,10 @@ ROC_POINTS = 300
 SIC_JETS = 25
 """Fewest passing background jets in the search for the largest significance improvement: below this the error of eps_B
 exceeds 20 %, and fluctuations would win."""
+
+
+DRAWS = 4000
+"""Draws of a threshold that few signal jets decide."""
 
 
 @dataclass(frozen=True)
@@ -110,17 +122,64 @@ def _rejection(pair: Ranked, bootstrap: Bootstrap, signal: str, background: str,
     passed, level = (rows[0] for rows in pair.cut(bootstrap.weights[None], efficiency))
     weights = bootstrap.weights[pair.background]
     survivors = int(passed)
+    few = min(efficiency, 1 - efficiency) * effective(bootstrap.weights[pair.signal]) <= FEW
     if survivors == 0:
         # No jet passes: eps_B < -ln(1 - CL) / N_b at confidence CL (Poisson, one-sided).
         jets = effective(weights)
         low, low95 = (jets / -np.log(1 - level) for level in (0.68, 0.95))
+        if few:
+            highest = _extremes(pair, bootstrap.weights, efficiency, jets)[1]
+            ends = np.percentile(highest, (68, 95), method=PERCENTILES)
+            low, low95 = (min(least, 1 / end) for least, end in zip((low, low95), ends, strict=True))
         estimate = Estimate(float(jets), float(low), None, float(low95), None, limit=True)
     else:
         jets = effective(weights[:survivors]) / float(shares[0])  # those of the weight of the survivors
-        low95, low, high, high95 = _inverse(Estimate.of_share(shares, jets))
+        share = Estimate.of_share(shares, jets)
+        if few:
+            share = _widened(share, *_extremes(pair, bootstrap.weights, efficiency, jets))
+        low95, low, high, high95 = _inverse(share)
         estimate = Estimate(1 / float(shares[0]), low, high, low95, high95)
     counted = (len(weights), survivors, float(weights.sum()), float(weights[:survivors].sum()))
     return Rejection(signal, background, efficiency, float(level), *counted, estimate)
+
+
+def _extremes(pair: Ranked, weights: Array, efficiency: float, jets: float) -> tuple[Array, Array]:
+    """Draw the smallest and the largest eps_B that the jets allow, `[draw]` each.
+
+    A binomial number k of the signal jets lies above the threshold of the true eps_S, which is then below signal jet k
+    and above the next. The background jets above either have the beta distributions of Clopper and Pearson. Percentiles
+    of resamples contain eps_B of 3 signal jets, or at eps_S = 0.99 of 50, in half of the cases or fewer.
+
+    Args:
+        pair: ranked jets.
+        weights: of all jets, `[jet]`.
+        efficiency: true eps_S.
+        jets: effective number of background jets.
+    """
+    rng = np.random.default_rng(0)
+    kept = np.cumsum(weights[pair.signal]) / weights[pair.signal].sum()
+    number = max(1, round(effective(weights[pair.signal])))
+    position = np.searchsorted(kept, rng.binomial(number, efficiency, DRAWS) / number + ROUNDING, side="right")
+    sums = np.concatenate([[0.0], np.cumsum(weights[pair.background])])
+    passed = np.concatenate([[0], pair.background_above, [len(pair.background)]])
+    above, below = (sums[passed[position + step]] / sums[-1] * jets for step in (0, 1))
+    tiny = np.finfo(np.float64).tiny  # 0 of n pass: the lower end is 0; n of n: the upper one is 1
+    return rng.beta(np.maximum(above, tiny), jets - above + 1), rng.beta(below + 1, np.maximum(jets - below, tiny))
+
+
+def _widened(share: Estimate, lowest: Array, highest: Array) -> Estimate:
+    """Widen the intervals of a share, if it has any, to the percentiles of the extremes `[draw]`."""
+    low95, low = np.percentile(lowest, (2.5, 16), method=PERCENTILES)
+    high, high95 = np.percentile(highest, (84, 97.5), method=PERCENTILES)
+    if share.low is None or share.high is None or share.low95 is None or share.high95 is None:
+        return share
+    return replace(
+        share,
+        low=min(share.low, float(low)),
+        high=max(share.high, float(high)),
+        low95=min(share.low95, float(low95)),
+        high95=max(share.high95, float(high95)),
+    )
 
 
 def _inverse(share: Estimate) -> tuple[float | None, float | None, float | None, float | None]:
@@ -149,7 +208,7 @@ def _band(rows: Array, jets: float) -> tuple[Array, Array]:
     value = rows[0]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice")  # resamples without signal
-        low, high = np.nanpercentile(rows[1:], (16, 84), axis=0)
+        low, high = np.nanpercentile(rows[1:], (16, 84), axis=0, method=PERCENTILES)
     exact = exact_interval(value, jets, 0.68)
     few = np.minimum(value, 1 - value) * jets <= FEW
     ends = (np.where(few, end, value) for end in exact)

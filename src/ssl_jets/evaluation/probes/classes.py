@@ -18,7 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from ssl_jets.arrays import Array
-from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, relative
+from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, effective, relative
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_of, accuracy_and_auc_rows, largest_class
 from ssl_jets.evaluation.probes.results import COLUMNS, TREES, ProbeResult
 from ssl_jets.runtime.threads import with_one_thread
@@ -27,16 +27,21 @@ STRENGTHS = tuple(10 ** (power / 2) for power in range(-6, 3))
 """Inverse strengths C of the L2 penalty, in scikit-learn's convention, from which the linear probe chooses."""
 
 FOLDS = 5
-"""Folds of the jets to fit on by which C is chosen."""
+"""Folds of the jets to fit on by which C, and the size of trees, is chosen."""
 
 TUNED_JETS = 5000
-"""Jets by which C is chosen, at most."""
+"""Jets by which C, or the size of trees, is chosen, at most."""
 
 NEIGHBOURS = 20
 """Neighbours of the kNN probe."""
 
 ITERATIONS = 100
 """Iterations of the boosted trees, each with a tree a class."""
+
+_SMALL: Mapping[str, Any] = {"learning_rate": 0.1, "l2_regularization": 5.0, "max_features": 0.3}
+
+TREE_SIZES = ({"learning_rate": 0.1}, {**_SMALL, "max_leaf_nodes": 8}, {**_SMALL, "max_leaf_nodes": 4})
+"""Boosted trees of 31 leaves (scikit-learn's default), and small ones for few jets."""
 
 MOST_TREES = 2000
 """Trees, at most but for ten iterations: of more than 20 classes there are fewer iterations, of larger steps."""
@@ -110,11 +115,7 @@ def chosen_strength(fit: Labelled) -> float:
     C rises through `STRENGTHS` until the log loss of the held-out folds does. Few labels and many columns need a
     strong penalty, and a fixed C favours the input of fewer columns.
     """
-    fit = fit.some(np.flatnonzero(fit.weights > 0)).first(TUNED_JETS, 0)
-    classes, fold = int(fit.y.max()) + 1, np.empty(len(fit.y), dtype=np.int64)
-    fold[np.argsort(fit.y, kind="stable")] = np.arange(len(fit.y)) % FOLDS
-    sides = [(fit.some(fold != k), fit.some(fold == k)) for k in range(FOLDS)]
-    sides = [(rest, held_out) for rest, held_out in sides if len(held_out.y) and len(np.unique(rest.y)) > 1]
+    classes, sides = int(fit.y.max()) + 1, _folds(fit)
     readers = [LogisticRegression(warm_start=True, **_LOGISTIC) for _ in sides]
     chosen, least = STRENGTHS[0], np.inf
     for strength in STRENGTHS:
@@ -127,6 +128,15 @@ def chosen_strength(fit: Labelled) -> float:
     return chosen
 
 
+def _folds(fit: Labelled) -> list[tuple[Labelled, Labelled]]:
+    """Return jets to fit on and held-out jets of each fold, of at most `TUNED_JETS`, each fold with all classes."""
+    fit = fit.some(np.flatnonzero(fit.weights > 0)).first(TUNED_JETS, 0)
+    fold = np.empty(len(fit.y), dtype=np.int64)
+    fold[np.argsort(fit.y, kind="stable")] = np.arange(len(fit.y)) % FOLDS
+    sides = [(fit.some(fold != k), fit.some(fold == k)) for k in range(FOLDS)]
+    return [(rest, held_out) for rest, held_out in sides if len(held_out.y) and len(np.unique(rest.y)) > 1]
+
+
 def _fitted(reader: LogisticRegression, fit: Labelled) -> LogisticRegression:
     """Fit logistic regression of standardized columns."""
     with warnings.catch_warnings():
@@ -136,7 +146,7 @@ def _fitted(reader: LogisticRegression, fit: Labelled) -> LogisticRegression:
         return reader.fit(fit.x, fit.y, sample_weight=to_fit_with(fit.weights))
 
 
-def _log_loss(reader: LogisticRegression, jets: Labelled, classes: int) -> float:
+def _log_loss(reader: Any, jets: Labelled, classes: int) -> float:
     """Return the mean of -ln p over jets; a class that the reader has not seen has the smallest p."""
     probabilities = _all_classes(reader.predict_proba(jets.x), reader.classes_, classes)
     of_class = np.maximum(probabilities[np.arange(len(jets.y)), jets.y], np.finfo(np.float64).eps)
@@ -185,16 +195,36 @@ def tree_probe(fit: Labelled, test: Labelled, *, of: str = COLUMNS, seed: int = 
 
 @with_one_thread
 def fitted_trees(fit: Labelled, classes: int, seed: int) -> Callable[[Array], Array]:
-    """Fit boosted trees: from columns `[jet, column]` to probabilities `[jet, class]`."""
-    iterations = tree_iterations(len(np.unique(fit.y)))
+    """Fit boosted trees: from columns `[jet, column]` to probabilities `[jet, class]`.
+
+    Of two classes and at most `TUNED_JETS` jets, cross-validation chooses between `TREE_SIZES`.
+    """
+    found = len(np.unique(fit.y))
     # With few jets a class, large steps need the penalty, and leaves of 20 jets would hold other classes.
     few: dict[str, Any] = {"learning_rate": 0.3, "l2_regularization": 1.0, "min_samples_leaf": 5}
-    steps = {"learning_rate": 0.1} if iterations == ITERATIONS else few
-    trees = HistGradientBoostingClassifier(max_iter=iterations, early_stopping=False, random_state=seed, **steps)
+    size: Mapping[str, Any] = TREE_SIZES[0] if tree_iterations(found) == ITERATIONS else few
+    if found == 2 and len(fit.y) <= TUNED_JETS:
+        size = chosen_trees(fit, seed)
+    trees = _grown(fit, size, seed)
+    return lambda x: _all_classes(trees.predict_proba(readable(x, fit.x)), trees.classes_, classes)
+
+
+def chosen_trees(fit: Labelled, seed: int) -> Mapping[str, Any]:
+    """Choose among `TREE_SIZES` by the log loss of held-out folds: large trees overfit few jets to fit on."""
+    loss, classes = np.zeros(len(TREE_SIZES)), int(fit.y.max()) + 1
+    for rest, held_out in _folds(fit):
+        seen = held_out.reading(readable(held_out.x, rest.x))
+        loss += [_log_loss(_grown(rest, size, seed), seen, classes) for size in TREE_SIZES]
+    return TREE_SIZES[int(loss.argmin())]
+
+
+def _grown(fit: Labelled, size: Mapping[str, Any], seed: int) -> HistGradientBoostingClassifier:
+    """Fit boosted trees of some settings."""
+    iterations = tree_iterations(len(np.unique(fit.y)))
+    trees = HistGradientBoostingClassifier(max_iter=iterations, early_stopping=False, random_state=seed, **size)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", _MANY_CLASSES)
-        trees.fit(readable(fit.x, fit.x), fit.y, sample_weight=to_fit_with(fit.weights))
-    return lambda x: _all_classes(trees.predict_proba(readable(x, fit.x)), trees.classes_, classes)
+        return trees.fit(readable(fit.x, fit.x), fit.y, sample_weight=to_fit_with(fit.weights))
 
 
 def readable(x: Array, fit: Array) -> Array:
@@ -263,4 +293,5 @@ def scored(
     guess = largest_class(test.y, test.weights)
     fit_jets, columns = fitted
     numbers = (*accuracy_and_auc_of(accuracy, auc, test.y, bootstrap), guess)
-    return ProbeResult(reader, of, columns, fit_jets, len(test.y), *numbers, rows=accuracy)
+    jets = effective(test.weights)
+    return ProbeResult(reader, of, columns, fit_jets, len(test.y), *numbers, rows=accuracy, effective_jets=jets)

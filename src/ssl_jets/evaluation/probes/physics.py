@@ -18,8 +18,8 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import RidgeCV
 
 from ssl_jets.arrays import Array
-from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
-from ssl_jets.evaluation.metrics.regression import explained_rows
+from ssl_jets.evaluation.metrics.bootstrap import Bootstrap
+from ssl_jets.evaluation.metrics.regression import explained
 from ssl_jets.evaluation.probes.classes import ITERATIONS, readable, standardize, to_fit_with, tree_columns
 from ssl_jets.evaluation.probes.observables import observables
 from ssl_jets.evaluation.probes.results import TREES, PhysicsProbe
@@ -146,8 +146,8 @@ def _probe(
     model.fit(readable(x_fit, x_fit), (y_fit - centre) / width, sample_weight=weights)
     predicted = model.predict(x_test) * width + centre
     bootstrap = Bootstrap(len(y_test), seed=seed, weights=test.weights[defined_test])
-    explained = Estimate.of_rows(explained_rows(predicted, y_test, bootstrap))
-    return PhysicsProbe(name, QUANTITIES.get(name, ""), reader, of, len(y_fit), len(y_test), explained)
+    share = explained(predicted, y_test, bootstrap)
+    return PhysicsProbe(name, QUANTITIES.get(name, ""), reader, of, len(y_fit), len(y_test), share)
 
 
 def _count(jets: Jets, chosen: Array) -> Array:

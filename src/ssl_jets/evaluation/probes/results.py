@@ -44,6 +44,7 @@ class ProbeResult:
         accuracy, auc: the latter macro, one-versus-one.
         largest_class: the accuracy of a guess that ignores the jet.
         rows: accuracy of every row of the bootstrap, for paired differences; not written.
+        effective_jets: effective number of test jets, (sum w)^2 / sum w^2, for the same; not written.
     """
 
     reader: str
@@ -55,6 +56,7 @@ class ProbeResult:
     auc: Estimate
     largest_class: float
     rows: Values | None = field(default=None, repr=False, compare=False)
+    effective_jets: float = field(default=0.0, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
