@@ -20,7 +20,6 @@ MODES: dict[str, type[Mode]] = {
 }
 
 
-
 def unused_settings(method: FinetuneSettings) -> list[str]:
     """Return the settings that other modes read, and this one does not, although they are not at their defaults.
 
