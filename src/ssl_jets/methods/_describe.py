@@ -61,7 +61,11 @@ def _described(name: str) -> str:
         for line in (f"  {key}" + ("" if default is None else f" = {default}"), f"      {description or ''}")
     ]
     layer = described_recipe(name).layer()
-    settings = [f"{tree}.{key} = {value:g}" for tree, values in layer.items() for key, value in values.items()]
+    settings = [
+        f"{tree}.{key} = {value if isinstance(value, str) else format(value, 'g')}"
+        for tree, values in layer.items()
+        for key, value in values.items()
+    ]
     lines += ["", "Recipe: " + ", ".join(settings)]
     return "\n".join(lines)
 
