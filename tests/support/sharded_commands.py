@@ -23,7 +23,9 @@ QUICK = [
 BEST = ["train.keep=best", "train.validate_every=1"]
 PRETRAININGS = {
     "mae": [*BEST, "model.size=tiny", "train.snapshot_minutes=1e-6"],
-    "supervised": ["model.size=tiny", "train.precision=bf16-mixed", "method.observables_weight=0.1"],
+    "supervised": [
+        *("model.size=tiny", "train.precision=bf16-mixed", "method.observables_weight=0.1", "train.optimizer=adamw")
+    ],
     "vicreg": ["model.size=tiny", "train.optimizer=muon"],
 }
 """Methods and their settings."""
