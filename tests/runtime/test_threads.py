@@ -10,10 +10,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from ssl_jets.evaluation.probes import classes
 from ssl_jets.jets import Jets
 from ssl_jets.model import embed_jets, encode
 from ssl_jets.runtime import control_groups, threads
@@ -192,10 +194,23 @@ def test_gradients_can_be_computed_from_z_of_threads(many_threads: None) -> None
 
 def test_a_fit_of_trees_has_one_thread_and_the_others_their_number() -> None:
     def counted() -> set[int]:
-        return {int(pool["num_threads"]) for pool in threadpool_info() if pool["user_api"] == "openmp"}
+        return {int(pool["num_threads"]) for pool in threadpool_info()}  # of OpenMP, and of OpenBLAS
 
-    with threadpool_limits(2, user_api="openmp"):
+    with threadpool_limits(2):
         before = counted()
         assert before == {2}
         assert threads.with_one_thread(counted)() == {1}
         assert counted() == before
+
+
+def test_a_linear_probe_uses_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = set[int]()
+
+    def strength(fit: classes.Labelled) -> float:
+        found.update(int(pool["num_threads"]) for pool in threadpool_info())
+        return 1.0
+
+    monkeypatch.setattr(classes, "chosen_strength", strength)
+    with threadpool_limits(2):
+        classes.linear_reader(classes.Labelled.of(np.eye(4), np.array([0, 1, 0, 1])), 2)
+    assert found == {1}

@@ -66,16 +66,17 @@ def allowed_threads() -> int:
 
 
 def with_one_thread(function: Callable[Parameters, OutT]) -> Callable[Parameters, OutT]:
-    """Decorate a fit of boosted trees to use one OpenMP thread.
+    """Decorate a fit to use one thread of OpenMP and of the linear algebra.
 
-    It has so many short parallel sections that two threads, which sleep at each barrier, take several times as long.
+    Fits of trees and of linear models have many short parallel sections, so two threads take several times as long.
+    Those of OpenBLAS spin at barriers: beside a busy process a logistic regression takes ten times as long or more.
     """
 
     @wraps(function)
     def limited(*args: Parameters.args, **kwargs: Parameters.kwargs) -> OutT:
         from threadpoolctl import threadpool_limits
 
-        with threadpool_limits(1, user_api="openmp"):
+        with threadpool_limits(1):
             return function(*args, **kwargs)
 
     return limited

@@ -102,6 +102,7 @@ def to_fit_with(weights: Array) -> Array | None:
     return None if bool((weights == weights[:1]).all()) else relative(weights)
 
 
+@with_one_thread
 def linear_reader(fit: Labelled, classes: int) -> Callable[[Array], Array]:
     """Fit multinomial logistic regression on standardized z: from z `[jet, D]` to probabilities `[jet, class]`."""
     standard = fit.reading(standardize(fit.x, fit.x)[0])
