@@ -6,13 +6,13 @@
 orthogonal(A) is about U V^T of A = U S V^T. s = 0.2 sqrt(longer side) gives an update the size of AdamW's, so both
 share learning rate and weight decay d. Jordan et al. (kellerjordan.github.io/posts/muon), scale of arXiv:2502.16982.
 
-`torch.optim.Muon` computes in bfloat16 on every device, which takes 200 times AdamW's time on a CPU without bfloat16
-arithmetic.
+`torch.optim.Muon` computes in bfloat16 on every device, which on a CPU without bfloat16 arithmetic takes longer than
+the rest of a step (`benchmarks/results/2026-11-30-muon.md`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -49,9 +49,8 @@ class Muon(torch.optim.Optimizer):
         self._dtype = dtype
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update all matrices that have a gradient."""
-        assert closure is None  # the loop computes the gradients
         for group in self.param_groups:
             lr, momentum = group["lr"], group["momentum"]
             for weight in group["params"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -21,32 +21,31 @@ def make_optimizer(method: nn.Module, settings: TrainSettings) -> torch.optim.Op
     Weight decay acts on the matrices of linear layers only, not on biases, norms, tokens, embeddings. Each part of the
     network that `method.lr_multipliers` names is a parameter group of its own.
     """
+    parts = method.lr_multipliers(0.0) if isinstance(method, Method) else {}
     decayed, of_blocks = _matrices(method), set[int]()
     if settings.optimizer == "muon":
         of_blocks = {key for module in method.modules() if isinstance(module, Block) for key in _matrices(module)}
-    parts = method.lr_multipliers(0.0) if isinstance(method, Method) else {}
-    groups: dict[tuple[bool, str, bool], list[nn.Parameter]] = {
-        (by_muon, part, decays): [] for by_muon in (True, False) for part in (*parts, "") for decays in (True, False)
-    }
-    for name, parameter in method.named_parameters():
-        if parameter.requires_grad:
-            key = id(parameter)
-            groups[key in of_blocks, part_of(name, parts), key in decayed].append(parameter)
-    muon, adamw = (
-        [
+
+    def groups(*, by_muon: bool) -> list[dict[str, Any]]:
+        members: dict[tuple[str, bool], list[nn.Parameter]] = {
+            (part, decays): [] for part in (*parts, "") for decays in (True, False)
+        }
+        for name, parameter in method.named_parameters():
+            if parameter.requires_grad and (id(parameter) in of_blocks) == by_muon:
+                members[part_of(name, parts), id(parameter) in decayed].append(parameter)
+        return [
             {"params": parameters, "part": part, "weight_decay": settings.weight_decay if decays else 0.0}
-            for (by_muon, part, decays), parameters in groups.items()
-            if parameters and by_muon == wanted
+            for (part, decays), parameters in members.items()
+            if parameters
         ]
-        for wanted in (True, False)
-    )
-    rest = torch.optim.AdamW(adamw, lr=settings.lr, betas=(0.9, 0.98)) if adamw else None
-    if not muon:
-        assert rest is not None  # something is trained
-        return rest
-    dtype = torch.bfloat16 if settings.precision == "bf16-mixed" else torch.float32
-    of_matrices = Muon(muon, lr=settings.lr, dtype=dtype)
-    return of_matrices if rest is None else JoinedOptimizer(of_matrices, rest)
+
+    optimizers: list[torch.optim.Optimizer] = []
+    if matrices := groups(by_muon=True):
+        dtype = torch.bfloat16 if settings.precision == "bf16-mixed" else torch.float32
+        optimizers.append(Muon(matrices, lr=settings.lr, dtype=dtype))
+    if others := groups(by_muon=False):
+        optimizers.append(torch.optim.AdamW(others, lr=settings.lr, betas=(0.9, 0.98)))
+    return optimizers[0] if len(optimizers) == 1 else JoinedOptimizer(*optimizers)
 
 
 def _matrices(module: nn.Module) -> set[int]:
@@ -71,12 +70,10 @@ class JoinedOptimizer(torch.optim.Optimizer):
         super().__setstate__(state)
         self._share()
 
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Take a step with each of the optimizers."""
-        loss = None if closure is None else closure()
         for part in self.parts:
-            part.step()
-        return loss
+            part.step(closure)
 
     def _share(self) -> None:
         """Give the optimizers the groups and the state of the joined one."""
