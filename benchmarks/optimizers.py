@@ -6,7 +6,7 @@
 Trains each method with both optimizers at equal steps, batches of 128 jets, encoder `small`, everything else as in the
 recipe of the method, and prints loss, probe and accuracy of the head on 4,000 held-out jets with paired differences:
 the same seed has the same weights and jets. Errors are those of the mean over seeds. The second table has CPU times of
-one update of all weights of the encoder. Runs in the folder are used again.
+one update of all weights of the encoder; `--methods` without a name prints it alone. Runs in the folder are used again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--methods", nargs="+", default=["supervised", "next_particle"])
+    parser.add_argument("--methods", nargs="*", default=["supervised", "next_particle"])
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()

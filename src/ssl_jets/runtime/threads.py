@@ -69,7 +69,7 @@ def with_one_thread(function: Callable[Parameters, OutT]) -> Callable[Parameters
     """Decorate a fit to use one thread of OpenMP and of the linear algebra.
 
     Fits of trees and of linear models have many short parallel sections, so two threads take several times as long.
-    Those of OpenBLAS spin at barriers: beside a busy process a logistic regression takes ten times as long or more.
+    Those of OpenBLAS spin at barriers: beside a busy process a logistic regression takes many times as long.
     """
 
     @wraps(function)
