@@ -27,7 +27,7 @@ def write_ftag(path: Path, *, eta: str, track_pt: bool, tables: bool = False, vi
     prefix = "_btagJes" if eta == "eta_btagJes" else ""
     jet_type = [(f"pt{prefix}", "f4"), (eta, "f4"), ("HadronConeExclTruthLabelID", "i4"), ("flavour_label", "i4")]
     track_type = [("qOverP", "f4"), ("deta", "f2"), ("dphi", "f2"), ("d0", "f2"), ("z0SinTheta", "f2"), ("valid", "?")]
-    track_type += [("numberOfPixelHits", "u1"), *([("pt", "f4")] if track_pt else [])]
+    track_type += [("z0SinThetaUncertainty", "f2"), ("numberOfPixelHits", "u1"), *([("pt", "f4")] if track_pt else [])]
     jets, tracks = np.zeros(JETS, jet_type), np.zeros((JETS, PLACES), track_type)
     jets[f"pt{prefix}"], jets[eta] = rng.uniform(20e3, 250e3, JETS), rng.uniform(-2.5, 2.5, JETS)
     jets["HadronConeExclTruthLabelID"] = rng.choice([0, 4, 5, 15], JETS)
@@ -35,8 +35,10 @@ def write_ftag(path: Path, *, eta: str, track_pt: bool, tables: bool = False, vi
     pt = rng.exponential(5e3, valid.shape) + 500
     tracks["deta"], tracks["dphi"] = rng.normal(0, 0.15, (2, *valid.shape))
     tracks["d0"], tracks["z0SinTheta"] = rng.normal(0, 0.1, (2, *valid.shape))
+    tracks["z0SinThetaUncertainty"] = np.abs(tracks["z0SinTheta"]) / 4
     charge = rng.choice([-1, 1], valid.shape)
-    momentum = pt * np.cosh(jets[eta][:, None].astype(float) + tracks["deta"].astype(float))
+    inverse_sine = np.cosh(jets[eta][:, None].astype(float) + tracks["deta"].astype(float))  # 1 / sin(theta)
+    momentum = pt * inverse_sine
     tracks["qOverP"], tracks["valid"] = charge / momentum, valid
     if track_pt:
         tracks["pt"] = pt
@@ -58,7 +60,9 @@ def write_ftag(path: Path, *, eta: str, track_pt: bool, tables: bool = False, vi
         "energy": np.hypot(momentum, 139.57)[valid] / 1000,
         "deta": (tracks["deta"] * sign)[valid],
         "charge": charge[valid],
-        "dz": tracks["z0SinTheta"][valid],
+        "d0": -tracks["d0"][valid],  # x = -d0 sin(phi) at the perigee of ATLAS, +d0 sin(phi) in JetClass
+        "dz": (tracks["z0SinTheta"] * inverse_sine)[valid],
+        "dzerr": (tracks["z0SinThetaUncertainty"] * inverse_sine)[valid],
         "label": jets["HadronConeExclTruthLabelID"],
     }
 
@@ -80,7 +84,7 @@ def test_tracks_are_read_in_canonical_units(
     assert file.schema.name == schema
     assert file.label_names == ("u", "c", "b", "tau")
     (jets,) = ordered([file], whole([file]), Request(("jet_pt", "jets.flavour_label")))
-    for name in ("pt", "energy", "deta", "charge", "dz"):
+    for name in ("pt", "energy", "deta", "charge", "d0", "dz", "dzerr"):
         np.testing.assert_allclose(jets.column(name).numpy(), true[name], rtol=2e-5, atol=1e-6, err_msg=name)
     assert jets.labels is not None
     assert jets.labels.tolist() == [{0: 0, 4: 1, 5: 2, 15: 3}[code] for code in true["label"].tolist()]

@@ -131,7 +131,7 @@ def expected_particles(event: Event, jet: list[int], axis: Mapping[str, float], 
             "energy": weight * np.sqrt((p["pt"] * np.cosh(p["eta"])) ** 2 + p["mass"] ** 2),
             "charge": p["charge"],
             "kind": kinds[abs(p["pdgId"])],
-            "d0": 10 * p["d0"] if track else 0.0,
+            "d0": -10 * p["d0"] if track else 0.0,  # the sign of CMS is the opposite of JetClass
             "d0err": 10 * p["d0Err"] if track else 0.0,
             "dz": 10 * p["dz"] if track else 0.0,
             "dzerr": 10 * p["dzErr"] if track else 0.0,

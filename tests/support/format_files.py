@@ -57,6 +57,7 @@ def write_aspen(jets: ak.Array, path: Path) -> Path:
     names = ("px", "py", "pz", "energy", "d0val", "d0err", "dzval", "dzerr", "charge")
     table = np.stack([_padded(jets[f"part_{name}"]) for name in names], axis=2)
     table[:, :, 4:8] /= 10  # cm
+    table[:, :, 4] *= -1  # the sign of d0 of CMS is the opposite of JetClass
     weight = (table[:, :, 3] > 0).astype(np.float32)
     table[:, ::4, :4] *= 2
     weight[:, ::4] /= 2

@@ -71,6 +71,19 @@ def test_cms_impact_parameters_are_in_mm_and_zero_without_track_details() -> Non
     assert 0.01 < float(d0err[tracked].median()) < 0.2
 
 
+@pytest.mark.parametrize(("name", "collection"), [("pfnano.root", "AK4"), ("delphes_eflow.root", None)])
+def test_the_sign_of_d0_is_the_same_in_all_formats(name: str, collection: str | None) -> None:
+    """At the closest approach d0 = (x py - y px) / pt: of a decay at a distance L ahead, L sin(dphi).
+
+    So it mostly has the sign of dphi. Delphes stores this number (ParticlePropagator), CMS the opposite (TrackBase).
+    """
+    _, jets = read(REAL / name, collection)
+    d0, d0err, dphi = (jets.column(column) for column in ("d0", "d0err", "dphi"))
+    displaced = (d0err > 0) & (d0.abs() > 5 * d0err) & (d0.abs() < 3)
+    assert int(displaced.sum()) > 15
+    assert float((d0 * dphi > 0)[displaced].double().mean()) > 0.75
+
+
 @pytest.mark.parametrize("collection", ["JetPUPPIAK8"])
 def test_delphes_candidates_add_up_to_the_jet(collection: str) -> None:
     file, jets = read(REAL / "delphes.root", None, f"{collection}.Mass", f"{collection}.Tau[0]")

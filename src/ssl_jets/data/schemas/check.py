@@ -107,10 +107,12 @@ def wrong_type(
 def present_columns(schema: Schema, table: Table, source: Source, noun: str) -> tuple[str, ...]:
     """Return the canonical columns whose branches the table has.
 
+    A column is absent if none of its branches are there, apart from those that required columns read too.
+
     Raises:
         DataError: the table has some branches of a column, but not all.
     """
-    available = set(table.branches)
+    available, required = set(table.branches), set(schema.required)
     present = []
     for name in COLUMNS:
         if name not in schema.particles:
@@ -122,7 +124,7 @@ def present_columns(schema: Schema, table: Table, source: Source, noun: str) -> 
         missing = [branch for branch in needed if branch not in available]
         if not missing:
             present.append(name)
-        elif len(missing) < len(needed):
+        elif not {*needed} <= {*missing, *required}:
             raise missing_branches(missing, table.branches, table, schema, source.path, noun)
     return tuple(present)
 

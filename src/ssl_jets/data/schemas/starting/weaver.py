@@ -53,7 +53,9 @@ def weaver_schema(tree: Mapping[str, Any], path: str) -> StartingPoint:
     for column, source in particles.items():
         source |= {"unit": COLUMN_UNITS[column]} if column in COLUMN_UNITS else {}
     started.schema = {"particles": {name: particles[name] for name in COLUMNS if name in particles}}
-    started.assumed.append("momenta are in GeV and impact parameters in mm; the file has no units")
+    started.assumed.append("momenta are in GeV, impact parameters in mm; the file has no units")
+    if "d0" in particles:
+        started.assumed.append("d0 has the sign of JetClass, which is the opposite of CMS and ATLAS")
     _add_features(started, [name for name in names if name not in (*vectors, *points)], variables)
     _add_labels(started, tree.get("labels") or {}, variables)
     if selection := tree.get("selection"):
