@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from ssl_jets.evaluation.metrics.cka import _cka, cka
+from ssl_jets.evaluation.probes.observables import observables
 from ssl_jets.evaluation.probes.physics import DISPLACED, Side, physics_probes, quantities, reference_probes
 from ssl_jets.evaluation.probes.robustness import STRESSES, lose, rescale, robustness
 from ssl_jets.jets import Jets
@@ -35,13 +38,13 @@ def test_a_quantity_that_is_in_z_is_found_and_one_that_is_not_is_not() -> None:
 def test_the_reference_does_not_read_columns_akin_to_its_target() -> None:
     rng = np.random.default_rng(0)
     mass = rng.normal(size=300)
-    values = {"mass": mass, "soft-drop mass": mass, "pt": rng.normal(size=300), "eta": 2 * mass}
+    values = {"mass": mass, "soft-drop mass": mass, "pt": rng.normal(size=300), "|eta|": 2 * mass}
     fit, test = (
         Side({name: one[half] for name, one in values.items()}, np.ones(150)) for half in (slice(150), slice(150, 300))
     )
     found = {probe.quantity: probe.explained.value for probe in reference_probes(fit, test)}
-    assert found["mass"] > 0.8  # from eta, which holds it
-    del values["eta"]
+    assert found["mass"] > 0.8  # from |eta|, which holds it
+    del values["|eta|"]
     fit, test = (
         Side({name: one[half] for name, one in values.items()}, np.ones(150)) for half in (slice(150), slice(150, 300))
     )
@@ -78,10 +81,19 @@ def test_quantities_are_counted_from_the_particles_and_need_their_columns() -> N
     d0, error = (jets.column(name).numpy() for name in ("d0", "d0err"))
     displaced = ((error > 0) & (np.abs(d0) > DISPLACED * error))[jets.offsets[1] : jets.offsets[2]].sum()
     assert found["displaced tracks"][1] == displaced
-    np.testing.assert_allclose(found["pt"][0], jets.column("pt")[:3].sum(), rtol=1e-6)
+    np.testing.assert_allclose(found["pt"], observables(jets)["pt"], rtol=1e-6)
     assert not {"charged particles", "displaced tracks"} & set(
         quantities(without_columns(jets, "charge", "d0", "d0err"))
     )
+
+
+def test_pt_is_the_one_of_the_summed_momentum_and_eta_has_no_sign() -> None:
+    """Two particles of 30 and 40 GeV at right angles: 50 GeV. No column of particles has the sign of eta."""
+    jets = Jets.of([[[30.0, 0.0, 0.0], [40.0, 0.0, np.pi / 2]]], columns=("pt", "deta", "dphi"))
+    assert quantities(jets)["pt"] == pytest.approx([50.0])
+    found = quantities(replace(jets, jet={"jet_pt": torch.tensor([48.0]), "jet_eta": torch.tensor([-1.5])}))
+    assert (found["pt"], found["|eta|"]) == ([48.0], [1.5])
+    assert "eta" not in found
 
 
 def test_cka_is_one_for_a_rotation_and_small_for_independent_z() -> None:

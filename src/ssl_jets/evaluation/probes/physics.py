@@ -35,10 +35,10 @@ QUANTITIES = {
     "charged particles": "1",
     "displaced tracks": "1",
     "pt": "GeV",
-    "eta": "1",
+    "|eta|": "1",
 }
 """Quantities that are predicted from z, with their unit. A displaced track has |d0| above `DISPLACED` of its errors, as
-of bottom and charm decays."""
+of bottom and charm decays. The sign of eta is in no column of particles: deta is relative to it."""
 
 DISPLACED = 3.0
 
@@ -58,12 +58,11 @@ _KIN = (
 _TAIL = (0.1, 99.9)
 """Percentiles of the fit jets to which a quantity is clipped, so that no single jet decides the fit or the score."""
 
-_COLUMNS = {"soft-drop mass": "jet_sdmass", "pt": "jet_pt", "eta": "jet_eta", "tau21": "tau21", "tau32": "tau32"}
+_COLUMNS = {"soft-drop mass": "jet_sdmass", "pt": "jet_pt", "|eta|": "jet_eta", "tau21": "tau21", "tau32": "tau32"}
 
 
 def quantities(jets: Jets) -> dict[str, Array]:
     """Compute the `QUANTITIES` that the columns of jets allow, float64 `[jet]` each; NaN if a jet has none."""
-    pt = jets.column("pt")
     available = {"mass": jets.mass().numpy().astype(np.float64), "particles": jets.lengths.numpy().astype(np.float64)}
     if "charge" in jets.columns:
         available["charged particles"] = _count(jets, jets.column("charge").numpy() != 0)
@@ -74,7 +73,10 @@ def quantities(jets: Jets) -> dict[str, Array]:
     if "tau21" not in columns:
         columns |= {name: values for name, values in observables(jets).items() if name in ("tau21", "tau32")}
     if "jet_pt" not in columns:
-        columns["jet_pt"] = np.bincount(jets.jet_of_particle.numpy(), pt.numpy(), len(jets))
+        pt, dphi = (jets.column(name).double() for name in ("pt", "dphi"))
+        columns["jet_pt"] = jets.sum(pt * dphi.cos()).hypot(jets.sum(pt * dphi.sin())).numpy()
+    if "jet_eta" in columns:
+        columns["jet_eta"] = np.abs(columns["jet_eta"])
     available |= {name: columns[column] for name, column in _COLUMNS.items() if column in columns}
     return {name: available[name] for name in QUANTITIES if name in available}
 

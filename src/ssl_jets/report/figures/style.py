@@ -95,7 +95,7 @@ _LABELS = {
     "pt": r"$p_\mathrm{T}$ [GeV]",
     "jet_pt": r"jet $p_\mathrm{T}$ [GeV]",
     "jet_energy": "jet energy [GeV]",
-    "eta": r"$\eta$",
+    "|eta|": r"$|\eta|$",
     "jet_eta": r"jet $\eta$",
     "jet_phi": r"jet $\phi$ [rad]",
     "jet_mass": "jet mass [GeV]",
