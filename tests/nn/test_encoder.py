@@ -248,6 +248,17 @@ def test_pair_features_are_those_of_massless_particles() -> None:
                 torch.testing.assert_close(scores[:, extra + a, extra + b].tolist(), expected, atol=2e-4, rtol=2e-4)
 
 
+def test_the_distance_of_a_pair_is_the_shorter_way_around() -> None:
+    """As in weaver (arXiv:2202.03772), whose dphi is in [-pi, pi): 0.1 between 3.0916 and -3.0916, not 6.18."""
+    angle = math.pi - 0.05
+    jets, bias = Jets.of([[[3.0, 0.0, angle], [1.0, 0.0, -angle]]], ("pt", "deta", "dphi")), PairBias(4)
+    bias.mlp = nn.Identity()  # type: ignore[assignment]
+    (scores,) = bias(jets, AttentionLayout.of(jets.offsets), 0)
+    mass2 = 2 * 3.0 * (1 - math.cos(0.1))
+    expected = [math.log(0.1), math.log(0.1), math.log(1 / 4), math.log(mass2)]
+    torch.testing.assert_close(scores[0, :, 0, 1].tolist(), expected, atol=1e-4, rtol=1e-4)
+
+
 def test_collinear_particles_have_a_finite_pair_bias() -> None:
     jets = made_jets([5])
     jets.particles[:, [jets.columns.index("deta"), jets.columns.index("dphi")]] = 0.1

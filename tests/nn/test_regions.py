@@ -63,3 +63,9 @@ def test_no_two_places_of_a_jet_have_the_same_name(column: str) -> None:
     names = masking.hidden_position(Jets(particles, torch.tensor([0, 201])), torch.ones(201, dtype=torch.bool))
     distance = torch.cdist(names, names) + 10 * torch.eye(201)
     assert float(distance.min()) > 0.3
+
+
+def test_a_region_goes_over_pi() -> None:
+    particles = [[3.0, 0.0, torch.pi - 0.05], [1.0, 0.0, -torch.pi + 0.05]]
+    found = masking.distance_to_one(Jets.of([particles], columns=("pt", "deta", "dphi")))
+    torch.testing.assert_close(found.sort().values, torch.tensor([0.0, 0.1]), atol=1e-5, rtol=0)

@@ -122,8 +122,8 @@ def distance_to_one(jets: Jets) -> Tensor:
     """Return the distance dR of each particle from a random particle of its jet, `[particle]`."""
     centre = jets.rank_within(random.uniform(jets)) == 0  # one particle of each jet
     deta = jets.column("deta") - jets.column("deta")[centre][jets.jet_of_particle]
-    dphi = jets.column("dphi") - jets.column("dphi")[centre][jets.jet_of_particle]
-    return torch.hypot(deta, dphi)
+    turn = (jets.column("dphi") - jets.column("dphi")[centre][jets.jet_of_particle]).abs()
+    return torch.hypot(deta, torch.minimum(turn, 2 * torch.pi - turn))
 
 
 def hide_regions(jets: Jets, regions: int, ratio: float) -> Tensor:

@@ -106,9 +106,10 @@ def _padded(scores: Tensor, first: Tensor, second: Tensor, jets: Jets, layout: A
 def _pairs(first: Tensor, second: Tensor) -> Tensor:
     """Compute `[..., (ln dR, ln kT, ln z, ln m^2)]` of particles with kinematics `[..., (ln pt, deta, dphi)]`."""
     _, deta, dphi = first.sub(second).unbind(-1)
+    turn = torch.minimum(dphi.abs(), 2 * torch.pi - dphi.abs())
     log_pt, other = first[..., 0], second[..., 0]
     softer, total = torch.minimum(log_pt, other), torch.logaddexp(log_pt, other)
-    distance = torch.hypot(deta, dphi).clamp(min=1e-4).log()
+    distance = torch.hypot(deta, turn).clamp(min=1e-4).log()
     # cosh a - cos b = 2 (sinh^2(a/2) + sin^2(b/2)) has no cancellation for close particles.
     angle = 4 * ((deta / 2).sinh().square() + (dphi / 2).sin().square())
     mass = log_pt + other + angle.clamp(min=1e-8).log()
