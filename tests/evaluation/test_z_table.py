@@ -46,6 +46,16 @@ def test_two_files_are_one_table_with_their_input_files_apart(tmp_path: Path) ->
     assert [(file.name, file.entries) for file in found.files] == [("1.parquet", 120), ("2.parquet", 120)]
 
 
+def test_of_a_kept_jet_eta_the_size_is_read_from_z(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    eta, path = rng.normal(size=400), tmp_path / "z.npz"
+    np.savez(path, z=np.column_stack([np.abs(eta), rng.normal(size=400)]), jet_eta=eta)
+    settings = EvaluateSettings(evaluate=MeasureSettings(physics_jets=400))
+    (ridge, _) = evaluate_z(path, tmp_path / "out", settings=settings, log=lambda _: None).physics
+    assert ridge.quantity == "|eta|"
+    assert ridge.explained.value > 0.99
+
+
 def test_files_of_other_models_classes_or_columns_are_refused(tmp_path: Path) -> None:
     one = write(tmp_path / "1.parquet", 1)
     for other, text in (

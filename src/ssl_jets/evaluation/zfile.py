@@ -203,12 +203,17 @@ def _measure(file: ZFile, labels: Array, roles: _Roles, settings: EvaluateSettin
 
 
 def _kept(file: ZFile) -> Mapping[str, Array]:
-    """Return the columns of numbers other than keys, and ratios of N-subjettiness, float64 `[row]` each."""
+    """Return the columns of numbers other than keys, and ratios of N-subjettiness, float64 `[row]` each.
+
+    `jet_eta` becomes |eta|: deta is multiplied by its sign, which no column of particles has.
+    """
     columns = {
         name: values.astype(np.float64)
         for name, values in file.columns.items()
         if name not in _KEYS and values.dtype.kind in "iuf" and values.ndim == 1
     }
+    if "jet_eta" in columns:
+        columns["|eta|"] = np.abs(columns.pop("jet_eta"))
     ratios = {name: values for name, values in tree_columns(file.columns).items() if name.startswith("tau")}
     return columns | ratios
 
