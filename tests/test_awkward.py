@@ -124,7 +124,7 @@ def test_pt_of_the_records_is_context_as_of_files() -> None:
 
 
 def test_the_page_gives_tracks_as_files_do(model: Model) -> None:
-    """PFNano has -1 for the impact parameters of candidates without a track."""
+    """PFNano has -1 for the impact parameters of candidates without a track, and the other sign of d0."""
     page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "d0Err" in block)
     fat = events().FatJet
@@ -138,7 +138,7 @@ def test_the_page_gives_tracks_as_files_do(model: Model) -> None:
     jets = names["jets"]
     neutral = jets.column("charge") == 0
     assert 0 < int(neutral.sum()) < len(neutral)
-    for name, expected in (("d0", 10 * ak.flatten(d0, axis=None)), ("d0err", 0.1)):
+    for name, expected in (("d0", -10 * ak.flatten(d0, axis=None)), ("d0err", 0.1)):
         np.testing.assert_allclose(jets.column(name), np.where(neutral, 0, expected), rtol=1e-6)
     assert jets.context["jet_pt"].tolist() == pytest.approx(ak.flatten(fat.pt).to_list())
     assert names["z"].shape == (4, 64)
