@@ -25,7 +25,7 @@ UNITS = {
     "pt": "GeV", "deta": "1", "dphi": "rad", "energy": "GeV", "charge": "e", "kind": "index",
     "d0": "mm", "d0err": "mm", "dz": "mm", "dzerr": "mm",
 }  # fmt: skip
-"""Unit of each canonical particle column; deta, dphi are relative to the jet axis, kind is an index into `KINDS`."""
+"""Unit of each canonical particle column; deta, dphi are relative to the jet axis, d0 is (x py - y px) / pt."""
 
 COLUMNS = tuple(UNITS)
 """Canonical particle columns, in their order."""
