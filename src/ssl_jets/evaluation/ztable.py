@@ -102,10 +102,14 @@ def trained_rows(file: ZFile) -> Array | None:
     ranges = file.metadata.get("trained")
     if ranges is None or not {"source_file", "source_entry"} <= set(file.columns):
         return None
-    source, entry = file.columns["source_file"], file.columns["source_entry"]
-    trained = np.zeros(len(file), dtype=bool)
-    for index, start, stop in ranges:
-        trained |= (source == index) & (entry >= start) & (entry < stop)
+    entry = file.columns["source_entry"].astype(np.int64)
+    # One rising number for the entries of all files, in which a row is sought once, however many ranges there are:
+    # entries 0 to 9 of two files, ranges (0, 4, 6) and (1, 0, 3) -> starts 4 and 11, stops 6 and 14.
+    entries = int(entry.max(initial=0)) + 2
+    index, *edges = np.array(ranges, np.int64).reshape(-1, 3).T
+    starts, stops = (np.sort(index * entries + edge.clip(0, entries - 1)) for edge in edges)
+    row = file.columns["source_file"].astype(np.int64) * entries + entry
+    trained: Array = np.searchsorted(starts, row, "right") > np.searchsorted(stops, row, "right")
     return trained
 
 
