@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,7 +21,7 @@ from ssl_jets.config import FlattenSettings
 from ssl_jets.data import files as opening
 from ssl_jets.data import subset
 from ssl_jets.data.dataset import Dataset
-from ssl_jets.data.files import EntryRange, JetFile, open_files
+from ssl_jets.data.files import EntryRange, JetFile, open_files, whole
 from ssl_jets.data.inspection import files_as_text, inspect_files
 from ssl_jets.data.loading.cached_reading import CachedReader
 from ssl_jets.data.loading.counting import Wanted, _Tally
@@ -26,6 +29,7 @@ from ssl_jets.data.loading.epoch_plan import chunk_at_boundaries
 from ssl_jets.data.loading.flatten import measure_spectrum
 from ssl_jets.data.loading.in_memory import MemoryStream
 from ssl_jets.data.loading.shuffle_buffer import Chunk
+from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.request import Request
 from ssl_jets.data.skipped import skipped_jets
 from ssl_jets.data.sources import Source
@@ -326,3 +330,22 @@ def test_a_long_log_is_cut_line_by_line(tmp_path: Path) -> None:
     assert [json.loads(line) for line in run.metrics.read_text().splitlines()] == [
         line for line in lines if line["step"] <= 9000
     ]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are listed on Linux only")
+def test_trees_are_closed_with_the_thread_that_read_them(write_jetclass: Any) -> None:
+    paths = [write_jetclass(f"{name}.root", entries=10) for name in "abcdef"]
+    files = [replace(file, index=None) for file in open_files([Source(str(path)) for path in paths])]
+    gc.collect()  # the indices: without them a file is read by its tree, as every RNTuple is
+
+    def open_now() -> int:
+        found = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+        return sum(found.count(os.path.realpath(path)) for path in paths)
+
+    gc.disable()
+    try:
+        seen = [open_now() for _ in ordered(files, whole(files), Request(columns=("pt",)))]
+        after = open_now()
+    finally:
+        gc.enable()
+    assert (max(seen) > 0, after) == (True, 0)

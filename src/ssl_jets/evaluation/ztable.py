@@ -46,7 +46,7 @@ class Table(ZFile):
         for start in range(0, max(rows, 1), _ROWS):
             piece = read(path, start=start, stop=start + _ROWS)
             pieces.append(replace(piece, z=piece.z[:, :0].copy()))
-            finite.append(np.isfinite(piece.z).all(axis=1))
+            finite.append(np.asarray(np.isfinite(piece.z).all(axis=1)))
         columns = {name: np.concatenate([one.columns[name] for one in pieces]) for name in pieces[0].columns}
         z = np.empty((rows, 0), np.float32)
         return cls(z, columns, pieces[0].metadata, {path: rows}, piece.z.shape[1], np.concatenate(finite))

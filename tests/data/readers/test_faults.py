@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +23,7 @@ from ssl_jets.data.loading.stream import TrainStream, ordered
 from ssl_jets.data.readers import parquet
 from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
-from ssl_jets.errors import DataError
+from ssl_jets.errors import DataError, SslJetsError
 from support.faulty_files import remove, spoil_baskets, truncate
 
 Write = Callable[..., Path]
@@ -112,3 +114,19 @@ def test_rows_that_a_library_passes_over_are_an_error(tmp_path: Path) -> None:
     pq.write_table(pa.table({"flag": pa.array(flags)}), path, **pages)
     with suppress(DataError):
         assert parquet.read(str(path), "", ["flag"], 0, 3)["flag"].to_list() == flags
+
+
+def test_a_limit_of_open_files_stops_the_work_and_no_file_is_left_out(
+    files: list[JetFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    sources = [file.source for file in files]
+    for place in ("os.open", "builtins.open"):  # of a read, and of the first look at a file
+        with monkeypatch.context() as limited:
+            limited.setattr(place, refuse)
+            with pytest.raises(SslJetsError, match=r"too many files(.|\n)*ulimit"):
+                open_files(sources, left_out={}) if place == "builtins.open" else list(
+                    ordered(files, whole(files), SKIP)
+                )
