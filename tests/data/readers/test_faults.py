@@ -122,11 +122,11 @@ def test_a_limit_of_open_files_stops_the_work_and_no_file_is_left_out(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    sources = [file.source for file in files]
-    for place in ("os.open", "builtins.open"):  # of a read, and of the first look at a file
-        with monkeypatch.context() as limited:
-            limited.setattr(place, refuse)
-            with pytest.raises(SslJetsError, match=r"too many files(.|\n)*ulimit"):
-                open_files(sources, left_out={}) if place == "builtins.open" else list(
-                    ordered(files, whole(files), SKIP)
-                )
+    sources, message = [file.source for file in files], r"too many files(.|\n)*ulimit"
+    with monkeypatch.context() as limited:
+        limited.setattr("os.open", refuse)
+        with pytest.raises(SslJetsError, match=message):
+            list(ordered(files, whole(files), SKIP))
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(SslJetsError, match=message):
+        open_files(sources, left_out={})
