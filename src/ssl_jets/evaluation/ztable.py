@@ -26,7 +26,7 @@ _ROWS = 100_000
 
 @dataclass(frozen=True, repr=False)
 class Table(ZFile):
-    """All rows of one or several files without their z, which need not fit into memory: `some` reads those of few rows.
+    """All rows of one or several files without their z, which need not fit into memory: `some` reads z of few rows.
 
     Attributes:
         z: `[row, 0]`.
