@@ -28,7 +28,7 @@ from ssl_jets.data.loading.counting import Wanted, _Tally
 from ssl_jets.data.loading.epoch_plan import chunk_at_boundaries
 from ssl_jets.data.loading.flatten import measure_spectrum
 from ssl_jets.data.loading.in_memory import MemoryStream
-from ssl_jets.data.loading.shuffle_buffer import Chunk
+from ssl_jets.data.loading.shuffle_buffer import Chunk, _Block
 from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.request import Request
 from ssl_jets.data.skipped import skipped_jets
@@ -349,3 +349,22 @@ def test_trees_are_closed_with_the_thread_that_read_them(write_jetclass: Any) ->
     finally:
         gc.enable()
     assert (max(seen) > 0, after) == (True, 0)
+
+
+def test_a_window_that_begins_with_long_jets_takes_no_memory_for_as_long_ones() -> None:
+    def jets(number: int, length: int) -> Jets:
+        particles = torch.full((number * length, 1), float(length))
+        return Jets(
+            particles, torch.arange(number + 1) * length, ("pt",), source=torch.zeros(number, 3, dtype=torch.int64)
+        )
+
+    block = _Block(paired=False)
+    block.clear(10_000)
+    block.append(jets(100, 200), 100)
+    assert len(block._particles) <= 4 * 20_000
+    for _ in range(99):
+        block.append(jets(100, 5), 100)
+    assert len(block._particles) < 2 * (20_000 + 9900 * 5)
+    window = cast("Jets", block.jets())
+    assert torch.bincount(window.lengths).nonzero()[:, 0].tolist() == [5, 200]
+    assert torch.equal(window.particles[:, 0], window.lengths.repeat_interleave(window.lengths).float())

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import awkward as ak
@@ -22,7 +23,7 @@ from ssl_jets.data.identity import BLOCK, block, positions
 from ssl_jets.data.readers.base import Number, check_rows, readable
 from ssl_jets.data.readers.basket_index import BasketIndex, read_indexed, remember
 from ssl_jets.data.readers.open_trees import OpenTrees
-from ssl_jets.data.readers.remote import is_remote
+from ssl_jets.data.readers.remote import is_remote, patiently
 from ssl_jets.errors import DataError
 
 NOUN = "tree"
@@ -198,8 +199,12 @@ def read(path: str, tree: str, branches: Sequence[str], start: int, stop: int) -
     """
     names = set(branches)
     with readable(path, "ROOT"):
-        indexed = None if is_remote(path) else read_indexed(path, tree, names, start, stop)
-        arrays = _read_opened(path, tree, names, start, stop) if indexed is None else indexed
+        arrays: Mapping[str, ak.Array] | None = None
+        if not is_remote(path):
+            arrays = read_indexed(path, tree, names, start, stop)
+        if arrays is None:
+            read_tree = partial(_read_opened, path, tree, names, start, stop)
+            arrays = patiently(read_tree, path, lambda: _OPENED.__dict__.pop("trees", None))
         check_rows(arrays, stop - start)
     return dict(arrays)
 
