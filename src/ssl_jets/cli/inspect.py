@@ -36,7 +36,7 @@ def inspect(
     from ssl_jets.api.arguments import tree_of
     from ssl_jets.api.early import check_read
     from ssl_jets.config import FileSettings, resolve
-    from ssl_jets.data.inspection import files_as_objects, files_as_text, inspect_files
+    from ssl_jets.data.inspection import MOST_WHOLE, files_as_objects, files_as_text, inspect_files
     from ssl_jets.data.skipped import skipped_files
     from ssl_jets.errors import UsageError
     from ssl_jets.runtime.terminal import folded
@@ -50,7 +50,8 @@ def inspect(
     outputs, jets, unopened = _outputs(sources, skip=settings.data.bad_files == "skip", json_=json_)
     if plot is not None and not jets:
         raise UsageError("no jets are named to draw", where="--plot", found=", ".join(sources))
-    inspected = inspect_files(jets, unopened, settings.data) if jets else []
+    whole = None if columns or json_ else MOST_WHOLE
+    inspected = inspect_files(jets, unopened, settings.data, whole=whole) if jets else []
     for line in skipped_files(unopened):
         log(line)
     if plot is not None:

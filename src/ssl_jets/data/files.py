@@ -195,16 +195,17 @@ def open_files(
         except DataError as error:
             return error
 
-    opened = []
+    files, errors, at_once = list[JetFile](), dict[str, DataError](), min(8, len(sources))
     with (
-        ThreadPoolExecutor(min(8, len(sources)), thread_name_prefix="ssl-jets-open") as pool,
+        ThreadPoolExecutor(at_once, thread_name_prefix="ssl-jets-open") as pool,
         Bar("open", len(sources), "files", shown=rank() == 0) as bar,
     ):
-        for result in pool.map(try_to_open, sources):
-            opened.append(result)
-            bar.to(len(opened))
-    files = [file for file in opened if isinstance(file, JetFile)]
-    errors = {str(source): error for source, error in zip(sources, opened) if isinstance(error, DataError)}
+        for source, result in zip(sources, pool.map(try_to_open, sources)):
+            files += [] if isinstance(result, DataError) else [result]
+            errors |= {str(source): result} if isinstance(result, DataError) else {}
+            bar.to(len(files) + len(errors))
+            if left_out is None and errors and (files or len(errors) == at_once):
+                break  # the first error is known, and its hint: a slow server has thousands of other files
     first = next(iter(errors.values()), None)
     if first is not None and (left_out is None or not (files or may_be_empty)):
         if files:
@@ -223,9 +224,8 @@ def _check_opened(files: Sequence[JetFile], labels: tuple[str, ...] | None, jets
         raise DataError("the input files hold no jets", where=", ".join(str(file.source) for file in files[:8]))
     if jets is not None and all(file.events is None for file in files):
         found = f"{jets}; {files[0].source} holds one jet in each entry"
-        raise UsageError(
-            "only files of events have several collections of jets to choose from", where="data.jets", found=found
-        )
+        what = "only files of events have several collections of jets to choose from"
+        raise UsageError(what, where="data.jets", found=found)
     if labels and not any(file.label_names for file in files):
         allowed = nearest(labels[0], [*files[0].jet_columns, *files[0].schema.labels])
         index = files[0].schema.label_index

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ssl_jets.config import DataSettings
@@ -28,6 +28,9 @@ _MOST_COLUMNS = 16
 _MOST_BLOCKS = 2
 """Files with columns that fit on a screen."""
 
+MOST_WHOLE = 10
+"""Files whose columns the terminal or a figure shows, at most."""
+
 _MOST_LINES = 20
 """Lines about other files that fit on a screen."""
 
@@ -49,15 +52,26 @@ class FileInspection:
 
 
 def inspect_files(
-    sources: Sequence[str], skipped: dict[str, str], data: DataSettings = DataSettings(), jets: int = SAMPLE
+    sources: Sequence[str],
+    skipped: dict[str, str],
+    data: DataSettings = DataSettings(),
+    jets: int = SAMPLE,
+    whole: int | None = None,
 ) -> list[FileInspection]:
     """Open the files, and profile about `jets` entries of all of them together (at least 100 of each).
 
-    `skipped` receives the files that cannot be opened, with the reason, if `data.bad_files` is "skip".
+    `skipped` receives the files that cannot be opened, with the reason, if `data.bad_files` is "skip". `whole` is the
+    number of files whose profiles have the distributions of columns; by default all.
     """
     files = open_named(sources, data, skipped)
     most = max(jets // len(files), 100)
-    return [FileInspection(file, profile(file, most, data.bad_files, data.where)) for file in files]
+    inspections = []
+    for number, file in enumerate(files):
+        seen = profile(file, most, data.bad_files, data.where)
+        if whole is not None and number >= whole:  # distributions of 300 columns take half a megabyte
+            seen = replace(seen, columns={}, context={}, collections={}, jet_columns={})
+        inspections.append(FileInspection(file, seen))
+    return inspections
 
 
 def files_as_objects(inspections: Sequence[FileInspection], skipped: Mapping[str, str]) -> list[dict[str, Any]]:

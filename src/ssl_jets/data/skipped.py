@@ -15,6 +15,10 @@ BAD_AMONG = " (bad ones among them)"
 """Follows a number of entries that still counts bad jets."""
 
 
+_MOST_REASONS = 20
+"""Reasons that a line names."""
+
+
 def skipped_files(files: Mapping[str, str]) -> list[str]:
     """Return a line for each file that could not be opened, with the reason."""
     return [f"file left out: {name}: {reason}" for name, reason in files.items()]
@@ -26,13 +30,17 @@ def skipped_lines(files: Mapping[str, str], jets: Mapping[str, int]) -> list[str
 
 
 def skipped_jets(jets: Mapping[str, int]) -> str:
-    """Return a line about skipped jets from their number for each reason, the most frequent first.
+    """Return a line about skipped jets from their number for each reason, the most frequent first and not all of many.
 
     Example:
         >>> skipped_jets({"pt is zero": 2, "no particles": 30})
         'jets left out: 30: no particles; 2: pt is zero'
     """
-    return "jets left out: " + "; ".join(f"{number:,}: {reason}" for reason, number in Counter(jets).most_common())
+    # Each corrupt file is a reason of its own, and a training repeats the line with every checkpoint.
+    rows = Counter(jets).most_common()
+    line = "jets left out: " + "; ".join(f"{number:,}: {reason}" for reason, number in rows[:_MOST_REASONS])
+    others = rows[_MOST_REASONS:]
+    return line + (f"; {sum(number for _, number in others):,}: {len(others):,} other reasons" if others else "")
 
 
 def require_jets(jets: int, purpose: str, *, where: object = None, left_out: Mapping[str, int] | None = None) -> None:

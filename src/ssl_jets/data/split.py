@@ -65,7 +65,10 @@ def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[En
             else:
                 (held if position in apart else train).append(EntryRange(index, 0, file.entries))
     for side in (train, held):
-        side += [replace(part, file=copy) for copy, first in again.items() for part in side if part.file == first]
+        of_file: dict[int, list[EntryRange]] = {}
+        for part in side:
+            of_file.setdefault(part.file, []).append(part)
+        side += [replace(part, file=copy) for copy, first in again.items() for part in of_file.get(first, ())]
     train = sorted(part for part in train if part.entries > 0)
     held = sorted(part for part in held if part.entries > 0)
     if not train or not held:
@@ -132,11 +135,12 @@ def every_other_block(file: Array, entry: Array) -> Array:
         [True, True, False, False]
     """
     chosen = np.zeros(len(file), dtype=bool)
-    for index in np.unique(file):
-        inside = file == index
-        blocks = 2 * min(_BLOCKS_OF_A_FOLD, max(1, int(inside.sum()) // (2 * _FEWEST_JETS)))
-        edges = np.quantile(entry[inside], np.arange(1, blocks) / blocks)
-        chosen[inside] = np.searchsorted(edges, entry[inside], side="right") % 2 == 0
+    order = np.argsort(file, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(file[order])) + 1):
+        if len(rows):
+            blocks = 2 * min(_BLOCKS_OF_A_FOLD, max(1, len(rows) // (2 * _FEWEST_JETS)))
+            edges = np.quantile(entry[rows], np.arange(1, blocks) / blocks)
+            chosen[rows] = np.searchsorted(edges, entry[rows], side="right") % 2 == 0
     return chosen
 
 

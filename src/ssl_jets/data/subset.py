@@ -50,16 +50,20 @@ def choose_subset(
     Raises:
         UsageError: more labels than there are, or fewer than one a class.
     """
-    source, label = _labelled(files, ranges, request)
-    source = source[_taken(files, source, label, _per_class(label, labels, setting), seed)]
+    found = _labelled(files, ranges, request, labels, seed)
+    per_class = _per_class({index: one.jets for index, one in found.items()}, labels, setting)
+    source = np.concatenate([found[index].first(number) for index, number in per_class.items()])
     source = source[np.argsort(source[:, 0], kind="stable")]
     of_files = np.split(source, np.flatnonzero(np.diff(source[:, 0])) + 1)
-    chosen = {file: files[file].numbers(rows) for rows in of_files for file in rows[:1, 0].tolist()}
+    chosen = {file: np.sort(files[file].numbers(rows)) for rows in of_files for file in rows[:1, 0].tolist()}
+    nothing = np.zeros(0, dtype=np.int64)
     kept = []
     for jets in ordered(files, ranges, request, skipped=skipped):
         assert jets.source is not None
         file = int(jets.source[0, 0])  # a batch is of one file
-        mask = np.isin(files[file].numbers(jets.source.numpy()), chosen.get(file, ()))
+        numbers, of_file = files[file].numbers(jets.source.numpy()), chosen.get(file, nothing)
+        near = slice(*np.searchsorted(of_file, (numbers[0], numbers[-1] + 1)))  # those of a large file are many
+        mask = np.isin(numbers, of_file[near])
         kept.append(jets.select(torch.from_numpy(np.flatnonzero(mask))))
     return concatenate(kept)
 
@@ -74,26 +78,60 @@ def rows_of_labels(files: Sequence[JetFile], source: Integers, label: Integers, 
         labels: number of jets to choose.
         seed: seed of the random numbers.
     """
-    share = min(1.0, labels / len(label))
-    return np.flatnonzero(_taken(files, source, label, _per_class(label, share, ""), seed))
-
-
-def _taken(
-    files: Sequence[JetFile], source: Integers, label: Integers, per_class: Mapping[int, int], seed: int
-) -> Integers:
-    """Select the jets with the smallest random numbers, so many of each class, bool `[jet]`."""
     number = _random_numbers(files, source, seed)
+    classes, counts = np.unique(label, return_counts=True)
+    jets = dict(zip(classes.tolist(), counts.tolist()))
     taken = np.zeros(len(label), dtype=bool)
-    for index, number_of_class in per_class.items():
+    for index, of_class in _per_class(jets, min(1.0, labels / len(label)), "").items():
         rows = np.flatnonzero(label == index)
-        taken[rows[np.argsort(number[rows], kind="stable")[:number_of_class]]] = True
-    return taken
+        taken[rows[np.argsort(number[rows], kind="stable")[:of_class]]] = True
+    return np.flatnonzero(taken)
 
 
-def _labelled(files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request) -> tuple[Integers, Integers]:
-    """Find the jets with a label and a weight: rows (file, entry, jet), and labels (0 if no file has any)."""
-    sources = []
-    labels = []
+_SORTED_AT_ONCE = 100_000
+"""Jets of a class that are held unsorted, beside as many as can be chosen."""
+
+
+class _Smallest:
+    """The jets of one class with the smallest random numbers, in memory for `most` jets however many are added.
+
+    Attributes:
+        jets: number of all jets of the class.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.jets, self._most = 0, most
+        self._number, self._source = [np.zeros(0, np.uint64)], [np.zeros((0, 3), np.int64)]
+        self._held, self._limit = 0, np.iinfo(np.uint64).max
+
+    def add(self, number: Integers, source: Integers) -> None:
+        """Add jets with their random numbers `[jet]` and their keys `[jet, (file, entry, jet)]`."""
+        self.jets += len(number)
+        near = number <= self._limit
+        self._number.append(number[near])
+        self._source.append(source[near])
+        self._held += int(near.sum())
+        if self._held > 2 * self._most + _SORTED_AT_ONCE:
+            self._sort(self._most)
+            self._limit = self._number[0][-1]
+
+    def first(self, jets: int) -> Integers:
+        """Return the keys of the jets with the smallest numbers, `[jet, 3]`; of equal numbers the first ones."""
+        self._sort(self._most)
+        return self._source[0][:jets]
+
+    def _sort(self, jets: int) -> None:
+        number, source = np.concatenate(self._number), np.concatenate(self._source)
+        order = np.argsort(number, kind="stable")[:jets]
+        self._number, self._source, self._held = [number[order]], [source[order]], len(order)
+
+
+def _labelled(
+    files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request, labels: float, seed: int
+) -> dict[int, _Smallest]:
+    """Find the jets with a label and a weight that can be chosen, by class (0 if no file has labels)."""
+    most = max(1, round(labels * count(ranges)) if labels <= 1 else int(labels))
+    found: dict[int, _Smallest] = {}
     skipped = Counter[str]()
     unlabelled = not any(files[part.file].label_names for part in ranges)
     for jets in ordered(files, ranges, narrow(request), skipped=skipped):
@@ -102,12 +140,15 @@ def _labelled(files: Sequence[JetFile], ranges: Sequence[EntryRange], request: R
         weighted = np.ones(len(jets), dtype=bool) if jets.weights is None else jets.weights.numpy() > 0
         own = np.zeros(len(jets), dtype=np.int64) if unlabelled else jets.labels.numpy()
         chosen = weighted & (own >= 0)
-        sources.append(jets.source.numpy()[chosen])
-        labels.append(own[chosen])
+        source, own_class = jets.source.numpy()[chosen], own[chosen]
+        number = _random_numbers(files, source, seed)
+        for index in np.unique(own_class).tolist():
+            of_class = own_class == index
+            found.setdefault(index, _Smallest(most)).add(number[of_class], source[of_class])
         skipped += Counter({"weight 0": int((~weighted).sum()), "no label": int((weighted & (own < 0)).sum())})
-    label = np.concatenate(labels)
-    require_jets(len(label), "to learn from", where=file_names(files, ranges), left_out=skipped)
-    return np.concatenate(sources), label
+    jets_found = sum(one.jets for one in found.values())
+    require_jets(jets_found, "to learn from", where=file_names(files, ranges), left_out=skipped)
+    return dict(sorted(found.items()))
 
 
 def narrow(request: Request) -> Request:
@@ -116,33 +157,34 @@ def narrow(request: Request) -> Request:
     return replace(request, jet_columns=(), columns=columns, particle_labels=())
 
 
-def _per_class(label: Integers, labels: float, setting: str) -> dict[int, int]:
-    """Return the number of jets to choose of each class, in proportion and at least one.
+def _per_class(jets: Mapping[int, int], labels: float, setting: str) -> dict[int, int]:
+    """Return the number of jets to choose of each class with so many jets, in proportion and at least one.
 
     100 and 20 jets of two classes, labels 0.05 -> 5 and 1. A number is divided by the method of Sainte-Laguë, so that
     no class gets fewer jets of a larger number: 3, 3 and 4 jets, labels 5 -> 2, 1 and 2.
     """
-    classes, counts = np.unique(label, return_counts=True)
-    if labels > 1 and (labels > len(label) or labels < len(classes)):
+    total, counts = sum(jets.values()), list(jets.values())
+    if labels > 1 and (labels > total or labels < len(jets)):
         raise UsageError(
             "this number of labels cannot be taken",
             where=setting,
             found=f"{labels:.10g}",
-            allowed=[f"{len(classes)} (one a class) to {len(label)} (all), or a share such as 0.01"],
+            allowed=[f"{len(jets)} (one a class) to {total} (all), or a share such as 0.01"],
         )
     if labels <= 1:
-        return {int(index): max(1, round(labels * int(count))) for index, count in zip(classes, counts)}
+        return {index: max(1, round(labels * count)) for index, count in jets.items()}
     # Jet r of n has the place (r + 1/2) / n, the first one of each class comes before all: those in front are taken.
     places = [np.append(0, (np.arange(1, min(count, int(labels))) + 0.5) / count) for count in counts]
     taken = np.argsort(np.concatenate(places), kind="stable")[: int(labels)]
     numbers = np.bincount(np.repeat(np.arange(len(counts)), [*map(len, places)])[taken], minlength=len(counts))
-    return dict(zip(classes.tolist(), numbers.tolist()))
+    return dict(zip(jets, numbers.tolist()))
 
 
 def _random_numbers(files: Sequence[JetFile], source: Integers, seed: int) -> Integers:
     """Return a random uint64 for each row (file, entry, jet), from `seed`, the name of the file and the row alone."""
-    names = [hashlib.sha256(f"{seed} {file.name}".encode()).digest()[:8] for file in files]
-    salt = np.frombuffer(b"".join(names), dtype=np.uint64)[source[:, 0]]
+    used, place = np.unique(source[:, 0], return_inverse=True)
+    names = [hashlib.sha256(f"{seed} {files[file].name}".encode()).digest()[:8] for file in used.tolist()]
+    salt = np.frombuffer(b"".join(names), dtype=np.uint64)[place]
     entry, in_entry = source[:, 1], source[:, 2]
     # No two rows of a file have the same bits: the lowest 12 of the number in the entry, 36 of the entry, further 16.
     number = (entry << 12 | in_entry & 0xFFF | in_entry >> 12 << 48).astype(np.uint64)

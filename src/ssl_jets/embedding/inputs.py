@@ -81,6 +81,9 @@ class Inputs:
     def each(self) -> Iterator[Inputs]:
         """Yield the part of the job that each input is, in order."""
         positions = {int(number): position for position, number in enumerate(self.numbers)}
+        trained: dict[int, list[tuple[int, int, int]]] = {}
+        for entries in self.trained:
+            trained.setdefault(entries[0], []).append(entries)
         for index in range(self.first, self.stop):
             name = str(self.sources[index])
             files = (self.files[positions[index]],) if index in positions else ()
@@ -93,7 +96,7 @@ class Inputs:
                 first=index,
                 stop=index + 1,
                 left_out={name: self.left_out[name]} if name in self.left_out else {},
-                trained=tuple(entries for entries in self.trained if entries[0] == index),
+                trained=tuple(trained.get(index, ())),
             )
 
     def describe(self, metadata: ZMetadata, columns: Sequence[Column]) -> ZMetadata:

@@ -165,7 +165,10 @@ def draw(
         wanted[part.file][part.start : part.stop] = chosen[row : row + part.entries]
         row += part.entries
     found = []
-    pieces = [piece for part in parts for piece in _by_counted(part, counted or ())]
+    earlier: dict[int, list[EntryRange]] = {}
+    for part in counted or ():
+        earlier.setdefault(part.file, []).append(part)
+    pieces = [piece for part in parts for piece in _by_counted(part, earlier.get(part.file, ()))]
     if counted is not None:
         counted += parts
     left_out = {new: Counter[str]() for new in (True, False)}  # of entries that are new, and that were counted before
@@ -196,9 +199,8 @@ def _weighing(batches: Iterable[Jets], skipped: Counter[str]) -> Iterator[Jets]:
             yield jets if len(kept) == len(jets) else jets.select(kept)
 
 
-def _by_counted(part: EntryRange, counted: Sequence[EntryRange]) -> list[tuple[EntryRange, bool]]:
-    """Cut `part` at the ends of earlier ones, and mark the pieces that are in none of them."""
-    others = [other for other in counted if other.file == part.file]
+def _by_counted(part: EntryRange, others: Sequence[EntryRange]) -> list[tuple[EntryRange, bool]]:
+    """Cut `part` at the ends of earlier ones of its file, and mark the pieces that are in none of them."""
     inside = {edge for other in others for edge in (other.start, other.stop) if part.start < edge < part.stop}
     edges = [part.start, *sorted(inside), part.stop]
     return [

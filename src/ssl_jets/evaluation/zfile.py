@@ -24,7 +24,7 @@ from ssl_jets.evaluation.probes.results import PhysicsProbe, ProbeResult
 from ssl_jets.evaluation.result import METRICS, TRAINED, Evaluation, ModelFacts, UsedSettings, ZMap
 from ssl_jets.evaluation.roles import log_absent_classes
 from ssl_jets.evaluation.settings import EvaluateSettings
-from ssl_jets.evaluation.ztable import count_leaked, input_files, read_table, trained_rows, unseen_rows
+from ssl_jets.evaluation.ztable import Table, count_leaked, input_files, read_table, trained_rows, unseen_rows
 from ssl_jets.runtime.atomic import check_folder
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
 from ssl_jets.zfile import ZFile
@@ -54,14 +54,15 @@ def evaluate_z(
     began = time.perf_counter()
     out, note, wanted = Path(out), MessageLog(log), settings.evaluate
     check_folder(out, METRICS, force=force)
-    paths, rows, file = read_table(paths)
+    paths, rows, table = read_table(paths)
     path = ", ".join(map(str, paths))
-    usable = _finite(file)
+    usable = table.finite
     if usable.sum() < 2:
-        raise DataError("the z file has fewer than two jets with a finite z", where=path, found=f"{len(file)} rows")
-    labels = file.columns.get("label", np.full(len(file), -1))
-    names = _names(file, labels)
-    roles = _Roles.of(file, usable, settings, note, path)
+        raise DataError("the z file has fewer than two jets with a finite z", where=path, found=f"{len(table)} rows")
+    names = _names(table)
+    every = _Roles.of(table, usable, settings, note, path)
+    file, roles = every.read(table)
+    labels = _labels(file)
     labelled = min(len(np.unique(labels[rows][labels[rows] >= 0])) for rows in (roles.fit, roles.test)) >= 2
     found = _measure(file, labels, roles, settings, labelled=labelled)
     if not labelled:
@@ -74,7 +75,7 @@ def evaluate_z(
         note(
             "no physics quantities are read from z: the file keeps no column of one (embed --keep), or has too few jets"
         )
-    left_out = {"z is not finite": int((~usable).sum()), "weight 0": int((usable & (roles.weights == 0)).sum())}
+    left_out = {"z is not finite": int((~usable).sum()), "weight 0": int((usable & (every.weights == 0)).sum())}
     for reason, number in left_out.items():
         if number:
             note(f"{number:,} jets are left out: {reason}")
@@ -84,7 +85,7 @@ def evaluate_z(
     evaluation = Evaluation(
         folder=out,
         model=_model(file),
-        files=input_files(paths, rows, roles.trained, labelled=bool(found.probes)),
+        files=input_files(paths, rows, every.trained, labelled=bool(found.probes)),
         classes=names,
         jets={"fit": len(fit), "test": len(shown)} if found.probes else {"test": len(shown)},
         leaked=leaked,
@@ -111,9 +112,10 @@ def labelled_sides(
     Raises:
         SslJetsError: no z file, no labels of two classes, or only jets that were trained on.
     """
-    paths, _, file = read_table(paths)
-    path, labels = ", ".join(map(str, paths)), file.columns.get("label", np.full(len(file), -1))
-    roles = _Roles.of(file, _finite(file) & (labels >= 0), settings, note, path)
+    paths, _, table = read_table(paths)
+    path = ", ".join(map(str, paths))
+    file, roles = _Roles.of(table, table.finite & (_labels(table) >= 0), settings, note, path).read(table)
+    labels = _labels(file)
     count_leaked(roles.test, roles.trained, note)
     if min(len(np.unique(labels[rows])) for rows in (roles.fit, roles.test)) < 2:
         raise DataError("the z file has no labels of two classes", where=path)
@@ -122,16 +124,15 @@ def labelled_sides(
     if kept := tree_columns(file.columns):
         x = np.column_stack(list(kept.values()))
         columns = (fit.reading(x[roles.fit]), test.reading(x[roles.test]))
-    return (fit, test), columns, _names(file, labels)
+    return (fit, test), columns, _names(table)
 
 
-def _finite(file: ZFile) -> Array:
-    finite: Array = np.asarray(np.isfinite(file.z).all(axis=1))
-    return finite
+def _labels(file: ZFile) -> Array:
+    return file.columns.get("label", np.full(len(file), -1))
 
 
-def _names(file: ZFile, labels: Array) -> tuple[str, ...]:
-    return tuple(file.metadata.get("label_names") or (f"class {i}" for i in range(int(labels.max()) + 1)))
+def _names(file: ZFile) -> tuple[str, ...]:
+    return tuple(file.metadata.get("label_names") or (f"class {i}" for i in range(int(_labels(file).max()) + 1)))
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,12 @@ class _Roles:
         limits = (wanted.fit_jets, wanted.test_jets, wanted.test_jets)
         fit, test, unseen = (some_rows(np.flatnonzero(rows), most, wanted.seed) for rows, most in zip(sides, limits))
         return cls(fit, test, unseen, trained, weights)
+
+    def read(self, table: Table) -> tuple[ZFile, _Roles]:
+        """Read the rows that have a role, and return them with their roles, as numbers among them."""
+        rows = np.unique(np.concatenate([self.fit, self.test, self.unseen]))
+        fit, test, unseen = (np.searchsorted(rows, of_role) for of_role in (self.fit, self.test, self.unseen))
+        return table.some(rows), _Roles(fit, test, unseen, self.trained[rows], self.weights[rows])
 
 
 @dataclass(frozen=True)

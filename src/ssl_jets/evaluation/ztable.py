@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,60 @@ from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluation.result import InputFile
 from ssl_jets.evaluation.roles import FORCE
 from ssl_jets.runtime.console import Log
-from ssl_jets.zfile import ZFile, read_z
+from ssl_jets.zfile import ZFile, count_rows, read_z
 
 SAME = {"model_sha256": "the model", "level": "the level", "label_names": "the classes", "scores": "the scores"}
 """Metadata in which the files of a table must agree."""
 
 
+_ROWS = 100_000
+"""Rows whose z is in memory at once."""
+
+
+@dataclass(frozen=True, repr=False)
+class Table(ZFile):
+    """All rows of one or several files without their z, which need not fit into memory: `some` reads z of few rows.
+
+    Attributes:
+        z: `[row, 0]`.
+        lengths: rows of each file, by its path.
+        dim: numbers of z.
+        finite: whether z of a row is finite, bool `[row]`.
+    """
+
+    lengths: Mapping[Path, int] = field(default_factory=dict)
+    dim: int = 0
+    finite: Array = field(default_factory=lambda: np.zeros(0, dtype=bool))
+
+    @classmethod
+    def read(cls, path: Path, read: Callable[..., ZFile]) -> Table:
+        """Read one file, some rows at a time."""
+        rows, pieces, finite = count_rows(path), list[ZFile](), list[Array]()
+        for start in range(0, max(rows, 1), _ROWS):
+            piece = read(path, start=start, stop=start + _ROWS)
+            pieces.append(replace(piece, z=piece.z[:, :0].copy()))
+            finite.append(np.asarray(np.isfinite(piece.z).all(axis=1)))
+        columns = {name: np.concatenate([one.columns[name] for one in pieces]) for name in pieces[0].columns}
+        z = np.empty((rows, 0), np.float32)
+        return cls(z, columns, pieces[0].metadata, {path: rows}, piece.z.shape[1], np.concatenate(finite))
+
+    def some(self, rows: Array) -> ZFile:
+        """Read z of the rows, numbers in rising order, and return it with their columns."""
+        z, before = np.empty((len(rows), self.dim), np.float32), 0
+        for path, length in self.lengths.items():
+            for start in range(before, before + length, _ROWS):
+                low, high = np.searchsorted(rows, (start, min(start + _ROWS, before + length)))
+                if low < high:
+                    first, last = int(rows[low]), int(rows[high - 1]) + 1
+                    read = read_z(path, start=first - before, stop=last - before).z
+                    z[low:high] = read[rows[low:high] - first]
+            before += length
+        return ZFile(z, {name: values[rows] for name, values in self.columns.items()}, self.metadata)
+
+
 def read_table(
-    paths: str | Path | Sequence[str | Path], read: Callable[[Path], ZFile] = read_z
-) -> tuple[list[Path], list[int], ZFile]:
+    paths: str | Path | Sequence[str | Path], read: Callable[..., ZFile] = read_z
+) -> tuple[list[Path], list[int], Table]:
     """Read z files (or others with `read`), one after the other: their paths, their numbers of rows, and all rows.
 
     `source_file` and `trained` count the input files of all of them; parts of one job count them already.
@@ -33,15 +79,15 @@ def read_table(
     named = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     if len({path.resolve() for path in named}) < len(named):
         raise UsageError("a z file is named twice", where="--z", found=", ".join(map(str, named)))
-    files = [read(path) for path in named]
+    files = [Table.read(path, read) for path in named]
     for path, file in zip(named[1:], files[1:], strict=True):
         _check_same(named[0], files[0], path, file)
     return named, [len(file) for file in files], files[0] if len(files) == 1 else _joined(files)
 
 
-def _check_same(path: Path, first: ZFile, other_path: Path, other: ZFile) -> None:
+def _check_same(path: Path, first: Table, other_path: Path, other: Table) -> None:
     facts = {text: (first.metadata.get(key), other.metadata.get(key)) for key, text in SAME.items()}
-    facts["the numbers of z"] = (first.z.shape[1], other.z.shape[1])
+    facts["the numbers of z"] = (first.dim, other.dim)
     facts["the columns"] = (_shapes(first), _shapes(other))
     for text, (one, another) in facts.items():
         if one != another:
@@ -58,7 +104,7 @@ def _shapes(file: ZFile) -> list[str]:
     return sorted(f"{name}{list(values.shape[1:]) or ''}" for name, values in file.columns.items())
 
 
-def _joined(files: Sequence[ZFile]) -> ZFile:
+def _joined(files: Sequence[Table]) -> Table:
     columns = {name: np.concatenate([file.columns[name] for file in files]) for name in files[0].columns}
     metadata: dict[str, Any] = dict(files[0].metadata)
     jobs = {(file.metadata.get("part") or {}).get("inputs_sha256") for file in files}
@@ -79,7 +125,9 @@ def _joined(files: Sequence[ZFile]) -> ZFile:
         )
     else:
         columns["source_file"] = np.repeat(np.arange(len(files)), [len(file) for file in files])
-    return ZFile(np.concatenate([file.z for file in files]), columns, metadata)
+    lengths = {path: rows for file in files for path, rows in file.lengths.items()}
+    finite = np.concatenate([file.finite for file in files])
+    return Table(np.empty((len(finite), 0), np.float32), columns, metadata, lengths, files[0].dim, finite)
 
 
 def _inputs(file: ZFile) -> int:
@@ -102,10 +150,14 @@ def trained_rows(file: ZFile) -> Array | None:
     ranges = file.metadata.get("trained")
     if ranges is None or not {"source_file", "source_entry"} <= set(file.columns):
         return None
-    source, entry = file.columns["source_file"], file.columns["source_entry"]
-    trained = np.zeros(len(file), dtype=bool)
-    for index, start, stop in ranges:
-        trained |= (source == index) & (entry >= start) & (entry < stop)
+    entry = file.columns["source_entry"].astype(np.int64)
+    # One rising number for the entries of all files, in which a row is sought once, however many ranges there are:
+    # entries 0 to 9 of two files, ranges (0, 4, 6) and (1, 0, 3) -> starts 4 and 11, stops 6 and 14.
+    entries = int(entry.max(initial=0)) + 2
+    index, *edges = np.array(ranges, np.int64).reshape(-1, 3).T
+    starts, stops = (np.sort(index * entries + edge.clip(0, entries - 1)) for edge in edges)
+    row = file.columns["source_file"].astype(np.int64) * entries + entry
+    trained: Array = np.searchsorted(starts, row, "right") > np.searchsorted(stops, row, "right")
     return trained
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,12 @@ from ssl_jets.evaluation.result import Evaluation
 from ssl_jets.runtime import reading
 from ssl_jets.runtime.reading import guarded, json_object
 
+MOST_LINES = 5000
+"""Lines of training steps that a report is sure to show."""
+
+_Numbered = tuple[int, dict[str, Any]]
+"""Number and contents of a line."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -20,7 +28,7 @@ class RunFolder:
     Attributes:
         folder: path of the run.
         settings: `config.yaml`.
-        lines: `metrics.jsonl`, without a last line that was cut off.
+        lines: `metrics.jsonl`, without a last line that was cut off; of a long training some of the lines (`_lines`).
         model: `model/config.json`; empty for a run that is not finished.
         spectrum: `flatten.json`; empty for a run without `data.flatten`.
     """
@@ -74,19 +82,37 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """Read the lines of `metrics.jsonl`; only the last may be cut off, by a kill while it was written."""
+    """Read the lines of `metrics.jsonl`; only the last may be cut off, by a kill while it was written.
+
+    Of more than 2 `MOST_LINES` lines of training steps every second, fourth, ... is kept, and the last: a figure shows
+    no more, and lines of a million steps take gigabytes.
+    """
     if not path.is_file():
         return []
-    with guarded("a file of the report cannot be read", path):
-        texts = path.read_bytes().splitlines()
-    lines = []
-    for number, text in enumerate(texts, start=1):
+    others, steps, last = list[_Numbered](), list[_Numbered](), list[_Numbered]()
+    read, every = 0, 1  # training steps that were read; every so many is kept
+    with guarded("a file of the report cannot be read", path), path.open("rb") as file:
+        for number, line in _parsed(file, path):
+            if line.get("kind") != "train":
+                others.append((number, line))
+                continue
+            last, read = [(number, line)], read + 1
+            if read % every == 0:
+                steps += last
+            if len(steps) > 2 * MOST_LINES:
+                every, steps = 2 * every, steps[1::2]
+    steps += last if steps[-1:] != last else []
+    return [line for _, line in sorted([*others, *steps], key=itemgetter(0))]
+
+
+def _parsed(file: Iterable[bytes], path: Path) -> Iterator[_Numbered]:
+    """Yield the number and the object of each line; none for a last line that is not JSON."""
+    wrong: tuple[int, bytes] | None = None
+    for number, text in enumerate(file, start=1):
+        if wrong is not None:
+            found = wrong[1].decode("utf-8", errors="replace").rstrip("\r\n")
+            raise DataError("a line of the metrics is not JSON", where=f"{path}, line {wrong[0]}", found=found)
         try:
-            lines.append(json_object(text.decode("utf-8")))
+            yield number, json_object(text.decode("utf-8"))
         except (ValueError, RecursionError):
-            if number < len(texts):
-                found = text.decode("utf-8", errors="replace")
-                raise DataError(
-                    "a line of the metrics is not JSON", where=f"{path}, line {number}", found=found
-                ) from None
-    return lines
+            wrong = number, text

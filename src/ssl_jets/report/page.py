@@ -11,6 +11,7 @@ from html import escape
 from importlib import resources
 from typing import Any
 
+from ssl_jets.errors import some_of
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 
 
@@ -125,19 +126,26 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") ->
     return f'<div class="table"><table{f" class={kind}" if kind else ""}>{top}<tbody>{body}</tbody></table></div>'
 
 
+_MOST_ENTRIES = 100
+"""Entries of a list that a table of facts shows."""
+
+
 def facts(values: Mapping[str, Any]) -> str:
     """Return a table of name and value, one a line; nested names are joined with dots."""
     return table((), flatten(values), "facts")
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Flatten `{"a": {"b": 1}}` to `[("a.b", "1")]`; lists of lists, such as of files, to `a.root 100, b.root 200`."""
+    """Flatten `{"a": {"b": 1}}` to `[("a.b", "1")]`; lists of lists, such as of files, to `a.root 100, b.root 200`.
+
+    Of a list with thousands of files the first ones are shown.
+    """
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
         if isinstance(value, Mapping):
             rows += flatten(value, f"{prefix}{name}.")
         elif isinstance(value, list):
-            rows.append((f"{prefix}{name}", ", ".join(map(_entry, value)) or "none"))
+            rows.append((f"{prefix}{name}", some_of([_entry(entry) for entry in value], _MOST_ENTRIES) or "none"))
         else:
             rows.append((f"{prefix}{name}", "not set" if value is None else str(value)))
     return rows

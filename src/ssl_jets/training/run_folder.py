@@ -33,7 +33,7 @@ from ssl_jets.runtime.atomic import (
     clear_left_behind,
     open_to_append,
     real,
-    write_bytes,
+    whole_file,
     write_text,
 )
 from ssl_jets.runtime.console import to_stderr
@@ -206,13 +206,16 @@ class TrainingRun:
         """Drop the metrics of steps after `step`, which a resumed run repeats, and a half-written line."""
         if not self.writes or not self.metrics.is_file():
             return
-        kept = []
-        with guarded("the metrics of the run cannot be read", self.metrics):
-            for line in self.metrics.read_bytes().splitlines():
+        with (
+            guarded("the metrics of the run cannot be read", self.metrics),
+            self.metrics.open("rb") as lines,
+            whole_file(self.metrics, force=True) as fresh,
+            fresh.open("wb") as kept,
+        ):
+            for line in lines:
                 with suppress(ValueError, KeyError, TypeError, RecursionError):  # killed while writing, or damaged
                     if json.loads(line)["step"] <= step:
-                        kept.append(line + b"\n")
-        write_bytes(self.metrics, b"".join(kept))
+                        kept.write(line.rstrip(b"\r\n") + b"\n")
 
     def _append(self, path: Path, text: str) -> None:
         try:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import awkward as ak
@@ -18,10 +22,10 @@ from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.files import JetFile, count, open_files, whole
 from ssl_jets.data.loading.stream import TrainStream, ordered
-from ssl_jets.data.readers import parquet
+from ssl_jets.data.readers import parquet, remote, root
 from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
-from ssl_jets.errors import DataError
+from ssl_jets.errors import DataError, SslJetsError
 from support.faulty_files import remove, spoil_baskets, truncate
 
 Write = Callable[..., Path]
@@ -112,3 +116,67 @@ def test_rows_that_a_library_passes_over_are_an_error(tmp_path: Path) -> None:
     pq.write_table(pa.table({"flag": pa.array(flags)}), path, **pages)
     with suppress(DataError):
         assert parquet.read(str(path), "", ["flag"], 0, 3)["flag"].to_list() == flags
+
+
+def test_a_limit_of_open_files_stops_the_work_and_no_file_is_left_out(
+    files: list[JetFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    sources, message = [file.source for file in files], r"too many files(.|\n)*ulimit"
+    with monkeypatch.context() as limited:
+        limited.setattr("os.open", refuse)
+        with pytest.raises(SslJetsError, match=message):
+            list(ordered(files, whole(files), SKIP))
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(SslJetsError, match=message):
+        open_files(sources, left_out={})
+
+
+@pytest.mark.parametrize(
+    ("error", "failures", "waits"),
+    [(TimeoutError("Operation expired"), 2, [1, 5]), (ConnectionError("reset"), 9, [1, 5, 20])],
+)
+def test_a_server_that_does_not_answer_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: OSError,
+    failures: int,
+    waits: list[float],
+) -> None:
+    opened, waited = list[str](), list[float]()
+
+    class Opened:
+        classname = "TTree"
+        file = SimpleNamespace(close=lambda: None)
+
+        def arrays(self, **_: object) -> dict[str, Any]:
+            if len(opened) <= failures:
+                raise error
+            return {"pt": np.arange(3)}
+
+    monkeypatch.setattr(root, "_open", lambda path: opened.append(path) or {"tree": Opened()})
+    monkeypatch.setattr(root, "_OPENED", threading.local())
+    monkeypatch.setattr(remote.time, "sleep", waited.append)
+    url = "root://host//file.root"
+    if failures > len(waits):
+        with pytest.raises(DataError, match="corrupt"):
+            root.read(url, "tree", ["pt"], 0, 3)
+    else:
+        assert root.read(url, "tree", ["pt"], 0, 3)["pt"].tolist() == [0, 1, 2]
+    assert (waited, len(opened)) == (waits, len(waits) + 1)  # each time over a new connection
+    assert capsys.readouterr().err.splitlines()[0] == f"{url}: {error}; again in 1 s"
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("no such file"), ValueError("damaged")])
+def test_a_file_that_a_server_lacks_or_that_is_damaged_is_not_asked_for_again(error: Exception) -> None:
+    asked: list[int] = []
+
+    def read() -> None:
+        asked.append(1)
+        raise error
+
+    with pytest.raises(type(error)):
+        remote.patiently(read, "https://host/file.root", lambda: None)
+    assert asked == [1]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -43,7 +45,10 @@ class CachedReader:
             DataError: as `read_range`.
         """
         pieces = []
-        for shard in self._shards(part.file):
+        shards = self._shards(part.file)
+        for shard in shards[bisect_right(shards, part.start, key=attrgetter("stop")) :]:
+            if shard.start >= part.stop:
+                break
             start, stop = max(part.start, shard.start), min(part.stop, shard.stop)
             if start < stop:
                 pieces.append(self._piece(shard, EntryRange(part.file, start, stop)))

@@ -102,8 +102,7 @@ def count_labelled(
     counts = Labelled(chosen.used, every.used, jets=chosen.jets, having=chosen.having)
     if not wanted.classes or wanted.one_class:
         return counts
-    label = _glance(files, ranges, request) if chosen.label is None else chosen.label
-    seen = set(label[label >= 0].tolist())
+    seen = _glance(files, ranges, request) if chosen.classes is None else chosen.classes
     names = next((files[part.file].label_names for part in ranges if files[part.file].label_names), ())
     if len(seen) < 2:
         raise DataError(
@@ -113,16 +112,16 @@ def count_labelled(
             hint="name files of the other classes too: --data FILE --data FILE",
         )
     absent = tuple(name for index, name in enumerate(names) if index not in seen)
-    return counts._replace(absent=absent, searched=int((label >= 0).sum()))
+    return counts._replace(absent=absent, searched=seen.total())
 
 
 class _Tally(NamedTuple):
-    """Number of jets, of jets with any target, and of jets with each target; labels where they were read."""
+    """Number of jets, of jets with any target, with each target, and of each class where labels were read."""
 
     jets: int
     used: int
     having: dict[str, int]
-    label: Integers | None = None
+    classes: Counter[int] | None = None
 
     @classmethod
     def of_ranges(cls, files: Sequence[JetFile], ranges: Sequence[EntryRange], wanted: Wanted) -> _Tally:
@@ -150,7 +149,7 @@ class _Tally(NamedTuple):
         cls, files: Sequence[JetFile], batches: Iterable[Jets], wanted: Wanted, skipped: Counter[str] | None = None
     ) -> _Tally:
         """Count jets in memory; `skipped` counts those without weight or target."""
-        having, labels = Counter[str](), [np.zeros(0, dtype=np.int64)]
+        having, classes = Counter[str](), Counter[int]()
         number, used, left_out = 0, 0, Counter[str]() if skipped is None else skipped
         for jets in batches:
             weighted = np.ones(len(jets), dtype=bool) if jets.weights is None else jets.weights.numpy() > 0
@@ -160,8 +159,15 @@ class _Tally(NamedTuple):
             lacks = {"weight 0": int((~weighted).sum()), "no target": int((weighted & ~chosen).sum())}
             left_out.update({reason: lost for reason, lost in lacks.items() if lost})
             number, used = number + int(weighted.sum()), used + int(chosen.sum())
-            labels.append((np.zeros(0, dtype=np.int64) if jets.labels is None else jets.labels.numpy())[weighted])
-        return cls(number, used, dict(having), np.concatenate(labels))
+            classes += _classes(jets, weighted)
+        return cls(number, used, dict(having), classes)
+
+
+def _classes(jets: Jets, chosen: Integers | slice = slice(None)) -> Counter[int]:
+    """Count the chosen jets of each class."""
+    label = np.zeros(0, dtype=np.int64) if jets.labels is None else jets.labels.numpy()[chosen]
+    values, numbers = np.unique(label[label >= 0], return_counts=True)
+    return Counter(dict(zip(values.tolist(), numbers.tolist())))
 
 
 def _masks(files: Sequence[JetFile], jets: Jets, wanted: Wanted) -> dict[str, Integers]:
@@ -182,17 +188,15 @@ def _in_file(file: JetFile, name: str) -> bool:
     return bool(file.label_names) if name == _CLASS else name in file.particle_labels
 
 
-def _glance(files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request) -> Integers:
-    """Read the labels of a small sample of all files; if it has one class only, of all jets until there are two."""
+def _glance(files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request) -> Counter[int]:
+    """Count the classes in a small sample of all files; if it has one class only, in all jets until there are two."""
+    seen = Counter[int]()
     for some in (subsample(ranges, _GLANCE, seed=0), ranges):
-        read: list[Integers] = [np.zeros(0, dtype=np.int64)]
-        seen: set[int] = set()
+        seen.clear()
         for jets in ordered(files, some, narrow(request), may_be_empty=True):
-            assert jets.labels is not None  # everything read from files has it
-            read.append(jets.labels.numpy())
-            seen |= set(jets.labels.unique().tolist()) - {-1}
+            seen += _classes(jets)
             if some is ranges and len(seen) > 1:
                 break
         if len(seen) > 1:
             break
-    return np.concatenate(read)
+    return seen

@@ -5,6 +5,7 @@ A window is the content of one filling of the shuffle buffer.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -37,7 +38,8 @@ def chunk_at_boundaries(file: JetFile, part: EntryRange, size: int, limit: int |
     # Boundaries 0, 4, 8, 30 and size 10: clusters of 4, 4 and 22 entries. The first two are joined, 0 to 8; the third
     # is longer than 10 and cut in three: 8 to 15, 15 to 22, 22 to 30.
     limit = size if limit is None else limit
-    edges = [part.start, *(edge for edge in file.boundaries if part.start < edge < part.stop), part.stop]
+    inner = slice(bisect_right(file.boundaries, part.start), bisect_left(file.boundaries, part.stop))
+    edges = [part.start, *file.boundaries[inner], part.stop]
     bounds = [part.start]
     for before, edge in pairwise(edges):
         if edge - bounds[-1] > size and before > bounds[-1]:

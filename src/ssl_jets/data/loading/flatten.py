@@ -41,16 +41,19 @@ def measure_spectrum(data: Dataset, settings: FlattenSettings, request: Request,
     check_request([data.files[index] for index in sorted({part.file for part in data.train})], narrow)
     classes = data.label_names or ("",)
     shape = tuple(len(edges) - 1 for edges in settings.bins)
-    by_file = np.zeros((len(data.files), len(classes), *shape))
+    # Of all jets, and of the file that is the target: histograms of each of thousands of files would take gigabytes.
+    before, target_file = (np.zeros((len(classes), *shape)) for _ in range(2))
+    is_target = [settings.to in (file.name, str(file.source)) for file in data.files]
     outside = jets = 0
     pieces = [piece for part in data.train for piece in chunk_at_boundaries(data.files[part.file], part, CHUNK)]
     count = partial(_count, data.files, settings, narrow, len(classes), labelled=bool(data.label_names))
     with ThreadPoolExecutor(workers, thread_name_prefix="ssl-jets-spectrum") as pool:
         for piece, (histogram, left_out, read) in zip(pieces, pool.map(count, pieces)):
-            by_file[piece.file] += histogram
+            before += histogram
+            if is_target[piece.file]:
+                target_file += histogram
             outside, jets = outside + left_out, jets + read
-    before = by_file.sum(axis=0)
-    target = _target(settings, classes, by_file, data)
+    target = _target(settings, classes, before, target_file, data)
     there = before[_present(before)]
     common = (there > 0).all(axis=0) & (target > 0) & bool(len(there))
     if not common.any():
@@ -81,23 +84,24 @@ def _count(
     return histogram, int(np.count_nonzero(~inside)), len(inside)
 
 
-def _target(settings: FlattenSettings, classes: tuple[str, ...], by_file: Array, data: Dataset) -> Array:
+def _target(
+    settings: FlattenSettings, classes: tuple[str, ...], before: Array, target_file: Array, data: Dataset
+) -> Array:
     """Return the target spectrum `[bin, ...]`, not normalized."""
     if settings.to == "uniform":
         widths = [np.diff(edges) for edges in settings.bins]
         return np.asarray(np.prod(np.meshgrid(*widths, indexing="ij"), axis=0), dtype=np.float64)
     if settings.to in classes:
-        return np.asarray(by_file.sum(axis=0)[classes.index(settings.to)])
-    chosen = [index for index, file in enumerate(data.files) if settings.to in (file.name, str(file.source))]
+        return np.asarray(before[classes.index(settings.to)])
     names = [*(name for name in classes if name), *(file.name for file in data.files)]
-    if not chosen or not by_file[chosen].any():
+    if not target_file.any():
         raise UsageError(
             "the target is no class and no file to train on",
             where=f"{SETTING}.to",
             found=settings.to,
             allowed=["uniform", *nearest(settings.to, names)],
         )
-    return np.asarray(by_file[chosen].sum(axis=(0, 1)))
+    return np.asarray(target_file.sum(axis=0))
 
 
 def _present(before: Array) -> Array:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ssl_jets.jets import Jets
@@ -27,6 +29,7 @@ class MemoryStream:
         self.jets_per_epoch = len(jets)
         self.wait_seconds = 0.0
         self.skipped: Counter[str] = Counter()
+        self._order = lru_cache(maxsize=2)(self._order_of)  # a batch has jets of two epochs at most, mostly
         self._taken = 0
         self._before = 0  # jets that all ranks together took before a resume with another number of ranks
 
@@ -42,9 +45,12 @@ class MemoryStream:
         epochs, rows = np.divmod(self._before + numbers * self.world + self.rank, len(self.jets))
         index = np.empty_like(rows)
         for epoch in np.unique(epochs):
-            order = np.random.default_rng([self.seed, int(epoch)]).permutation(len(self.jets))
-            index[epochs == epoch] = order[rows[epochs == epoch]]
+            index[epochs == epoch] = self._order(int(epoch))[rows[epochs == epoch]]
         return self.jets.select(torch.from_numpy(index))
+
+    def _order_of(self, epoch: int) -> npt.NDArray[np.int64]:
+        """Return the order of the jets in an epoch, the same on all ranks."""
+        return np.random.default_rng([self.seed, epoch]).permutation(len(self.jets))
 
     def state_dict(self) -> dict[str, int]:
         """Return the sampler state."""

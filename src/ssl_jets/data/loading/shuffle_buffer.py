@@ -218,7 +218,8 @@ class _Block:
         self._entries += entries
         if stop > len(self._particles):
             # 4,000 particles in the first 100 of 1,000 entries: 1.05 * 4,000 / 100 * 1,000 = 42,000.
-            size = max(stop, int(_SLACK * stop / self._entries * self._expected))
+            # At most four times what is there: the first entries may have jets of 2,000 particles, the others of 50.
+            size = max(stop, min(int(_SLACK * stop / self._entries * self._expected), 4 * stop))
             larger = torch.empty(size, len(jets.columns))
             if start:
                 larger[:start] = self._particles[:start]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, Protocol
@@ -160,6 +161,17 @@ def check_rows(arrays: Mapping[str, Any], rows: int) -> None:
             raise ValueError(f"{len(array)} of {rows} rows of {name} can be decoded")
 
 
+def refuse_shortage(error: Exception, where: object) -> None:
+    """Stop if no more files can be opened: no file is to blame, and none may be left out for it.
+
+    Raises:
+        SslJetsError: the error is of a limit of this process, or of the machine.
+    """
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        hint = "ulimit -n 4096 before the command, or fewer --set data.workers"
+        raise SslJetsError("too many files are open", where=where, found=error.strerror, hint=hint) from error
+
+
 @contextmanager
 def readable(path: str, title: str) -> Iterator[None]:
     """Turn every error that a library raises on a bad file into one DataError."""
@@ -172,6 +184,7 @@ def readable(path: str, title: str) -> Iterator[None]:
             f"the {title} file asks for more memory than there is", where=path, found=error or None
         ) from error
     except Exception as error:
+        refuse_shortage(error, path)
         if isinstance(error, OSError) and error.errno:  # the disk, not the bytes
             raise DataError("the file cannot be read", where=path, found=error.strerror or error) from error
         # Corrupt bytes surface as whatever the decoder at hand raises: struct, zlib, lzma, cramjam, KeyError, ...

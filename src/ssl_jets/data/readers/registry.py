@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from ssl_jets.data.readers.base import Reader
+from ssl_jets.data.readers.base import Reader, refuse_shortage
 from ssl_jets.data.readers.remote import is_remote
 from ssl_jets.errors import DataError
 
@@ -76,6 +76,7 @@ def reader_of(path: str) -> Reader:
             raise DataError(what, where=path, found=kind, hint="write it to a file first")
         head = _first_bytes(path)
     except OSError as error:
+        refuse_shortage(error, path)
         raise DataError("the file cannot be read", where=path, found=error.strerror or error) from error
     for file_format in FILE_FORMATS:
         if head.startswith(file_format.magic):
@@ -93,7 +94,8 @@ def has_known_bytes(path: str | Path) -> bool:
     """Check whether a file has a known format by its first bytes; a zip archive only if it begins with an array."""
     try:
         head = _first_bytes(path)
-    except OSError:
+    except OSError as error:
+        refuse_shortage(error, path)
         return False
     if head.startswith(b"PK"):
         length = int.from_bytes(head[26:28], "little")

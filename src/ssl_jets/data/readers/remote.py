@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from typing import TypeVar
 
 from ssl_jets.errors import UsageError
+from ssl_jets.runtime.console import log
+
+T = TypeVar("T")
 
 PROTOCOLS = {
     "root": ("fsspec_xrootd", "xrootd"),
@@ -14,6 +19,11 @@ PROTOCOLS = {
     "https": ("aiohttp", "http"),
 }
 """Protocol of a URL to the package that reads it, and the extra of this package that installs it."""
+
+
+WAITS = (1.0, 5.0, 20.0)
+"""Seconds before a further attempt to read from a server that does not answer; less than a batch system leaves after
+SIGTERM."""
 
 
 def is_remote(path: str) -> bool:
@@ -48,6 +58,27 @@ def size(path: str) -> int:
 
     system, name = fsspec.core.url_to_fs(path)
     return int(system.size(name) or 0)
+
+
+def patiently(read: Callable[[], T], path: str, reconnect: Callable[[], object]) -> T:
+    """Read from a file; of a server that does not answer again, a few times, after `reconnect`.
+
+    Raises:
+        Exception: as `read` at the last attempt; of a local file, and if the server has no such file, at the first.
+    """
+    for wait in WAITS if is_remote(path) else ():
+        try:
+            return read()
+        except (FileNotFoundError, PermissionError):
+            raise
+        except Exception as error:
+            library = type(error).__module__.partition(".")[0]
+            if not isinstance(error, OSError) and library not in ("aiohttp", "fsspec"):
+                raise
+            log(f"{path}: {str(error).partition(chr(10))[0] or type(error).__name__}; again in {wait:g} s")
+        reconnect()
+        time.sleep(wait)
+    return read()
 
 
 def read_ranges(path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
