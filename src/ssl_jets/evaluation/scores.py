@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -52,8 +51,9 @@ def evaluate_scores(
     began = time.perf_counter()
     out, note = Path(out), MessageLog(log)
     check_folder(out, METRICS, force=force)
-    paths, entries, table = read_table(paths, read_scores)
-    where, file = ", ".join(map(str, paths)), cast("ZFile", table)
+    file: ZFile
+    paths, entries, file = read_table(paths, read_scores)
+    where = ", ".join(map(str, paths))
     if file.metadata.get("level") == "particle":
         hint = "ssl-jets evaluate --model RUN measures them on jets it was not trained on"
         raise UsageError("a scores file of particles is not measured by itself", where=where, hint=hint)
