@@ -18,7 +18,7 @@ from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.semi_supervised import SemiSupervised
 from ssl_jets.methods.supervised import Supervised
 from ssl_jets.nn import random
-from support.small_models import CLASSES, tiny_encoder
+from support.small_models import CLASSES, build_method, tiny_encoder
 
 
 def test_a_look_is_the_same_twice_and_disturbs_nothing(batch: Jets) -> None:
@@ -167,3 +167,24 @@ def test_a_look_in_words_has_loss_probe_and_the_state_of_z() -> None:
     collapsed = [Verdict("low-rank", "text"), Verdict("noise", "text")]
     bare = {"probe_accuracy": math.nan, "z_participation_ratio": 1.2}
     assert summary_line(Diagnosis(bare, collapsed), 64) == "z low-rank, noise (participation ratio 1 of 64)"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "collapsed"),
+    [
+        ("mae", {}, True),
+        ("supervised", {}, False),
+        ("supervised", {"targets": ("jet_sdmass",)}, False),
+        ("supcon", {}, False),
+        ("semi_supervised", {"targets": ("jet_sdmass",)}, False),
+    ],
+)
+def test_one_direction_is_enough_for_targets_and_is_a_collapse_without(
+    batch: Jets, name: str, settings: dict[str, Any], collapsed: bool
+) -> None:
+    method = build_method(name, batch, blocks=1, **settings)
+    with torch.no_grad():
+        method.encoder.transformer.norm.weight[1:] = 0  # z varies in its first number alone
+    found = Monitor(batch, 16, len(CLASSES)).validate(method, 0.5)
+    assert found.metrics["z_participation_ratio"] == pytest.approx(1)
+    assert ("low-rank" in [verdict.name for verdict in found.verdicts]) == collapsed
