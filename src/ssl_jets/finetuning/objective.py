@@ -134,6 +134,11 @@ class Objective(Method):
             return {}
         return particle_metrics(self.encoder, self.particles.heads, batches)
 
+    @property
+    def learns_targets(self) -> bool:
+        """Whether there are targets of jets or of particles; the latter do not train z."""
+        return bool(self.weights.forms)
+
     def exported_particle_heads(self) -> ParticleHeads | None:
         """Return the heads of the particles."""
         return None if self.particles is None else self.particles.heads
