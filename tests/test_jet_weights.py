@@ -94,6 +94,7 @@ def test_equal_weights_change_nothing_and_their_scale_does_not_matter() -> None:
     def losses(weights: Tensor | None) -> list[float]:
         given = replace(jets, weights=weights)
         tasks.fit_statistics([given])
+        tasks.weight_sums.seen.zero_()
         return [float(loss.value.detach()) for loss in tasks(z, given)[0].values()]
 
     assert losses(torch.full((24,), 0.3)) == pytest.approx(losses(None), rel=1e-5)

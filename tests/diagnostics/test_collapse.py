@@ -22,8 +22,8 @@ Z = normal(400, 16) * torch.tensor([1.0, 0.8, 0.7, 0.6] + [0.1] * 12)
 RANDOM = representation_statistics(Z + OFFSET, Z + OFFSET + 0.3 * normal(400, 16, 1) * Z.std(0))
 
 
-def names(z: RepresentationStatistics, *, labels: bool = False) -> list[str]:
-    return [verdict.name for verdict in collapse.verdicts_on_z(z, RANDOM, labels=labels)]
+def names(z: RepresentationStatistics, *, targets: bool = False) -> list[str]:
+    return [verdict.name for verdict in collapse.verdicts_on_z(z, RANDOM, targets=targets)]
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
@@ -45,14 +45,14 @@ def test_one_point_for_all_jets_is_a_collapse_with_and_without_labels() -> None:
     for noise in (0.0, 1e-3):
         z = point + noise * normal(400, 16)
         assert "constant" in names(representation_statistics(z, z))
-        assert "constant" in names(representation_statistics(z, z), labels=True)
+        assert "constant" in names(representation_statistics(z, z), targets=True)
 
 
 def test_one_number_is_a_collapse_but_not_of_a_classifier_nor_in_the_first_steps() -> None:
     random = representation_statistics(normal(400, 16))
     found = representation_statistics(normal(400, 1) * torch.ones(16) + 0.01 * normal(400, 16, 1))
     assert [verdict.name for verdict in collapse.verdicts_on_z(found, random)] == ["low-rank"]
-    assert collapse.verdicts_on_z(found, random, labels=True) == []
+    assert collapse.verdicts_on_z(found, random, targets=True) == []
     assert collapse.verdicts_on_z(found, random, early=True) == []
 
 
@@ -83,7 +83,7 @@ def test_a_dead_codebook_is_told() -> None:
 
 def test_a_verdict_says_what_was_found_and_beside_what() -> None:
     found = replace(RANDOM, variation=0.001)
-    (verdict,) = collapse.verdicts_on_z(found, RANDOM, labels=False)
+    (verdict,) = collapse.verdicts_on_z(found, RANDOM, targets=False)
     assert "0.001" in verdict.text
     assert f"{RANDOM.variation:.2g}" in verdict.text
 

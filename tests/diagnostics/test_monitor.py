@@ -13,12 +13,16 @@ from torch import nn
 from ssl_jets.diagnostics.collapse import Verdict
 from ssl_jets.diagnostics.monitor import CHECK_JETS, Diagnosis, Monitor, summary_line
 from ssl_jets.diagnostics.representation import ridge_accuracy
-from ssl_jets.jets import Jets
+from ssl_jets.finetuning.objective import Objective
+from ssl_jets.finetuning.settings import FinetuneSettings
+from ssl_jets.jets import TRUTH, Jets
 from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.semi_supervised import SemiSupervised
 from ssl_jets.methods.supervised import Supervised
 from ssl_jets.nn import random
-from support.small_models import CLASSES, tiny_encoder
+from ssl_jets.nn.particles.heads import ParticleHeads, ParticleTarget
+from ssl_jets.nn.particles.tasks import ParticleTasks
+from support.small_models import CLASSES, build_method, tiny_encoder
 
 
 def test_a_look_is_the_same_twice_and_disturbs_nothing(batch: Jets) -> None:
@@ -167,3 +171,35 @@ def test_a_look_in_words_has_loss_probe_and_the_state_of_z() -> None:
     collapsed = [Verdict("low-rank", "text"), Verdict("noise", "text")]
     bare = {"probe_accuracy": math.nan, "z_participation_ratio": 1.2}
     assert summary_line(Diagnosis(bare, collapsed), 64) == "z low-rank, noise (participation ratio 1 of 64)"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "collapsed"),
+    [
+        ("mae", {}, True),
+        ("supervised", {}, False),
+        ("supervised", {"targets": ("jet_sdmass",)}, False),
+        ("supcon", {}, False),
+        ("semi_supervised", {"targets": ("jet_sdmass",)}, False),
+    ],
+)
+def test_one_direction_is_enough_for_targets_and_is_a_collapse_without(
+    batch: Jets, name: str, settings: dict[str, Any], collapsed: bool
+) -> None:
+    method = build_method(name, batch, blocks=1, **settings)
+    with torch.no_grad():
+        method.encoder.transformer.norm.weight[1:] = 0  # z varies in its first number alone
+    found = Monitor(batch, 16, len(CLASSES)).validate(method, 0.5)
+    assert found.metrics["z_participation_ratio"] == pytest.approx(1)
+    assert ("low-rank" in [verdict.name for verdict in found.verdicts]) == collapsed
+
+
+def test_z_that_targets_of_particles_do_not_train_has_no_directions_to_lose(batch: Jets) -> None:
+    origin = torch.arange(len(batch.particles)) % 2
+    particles, names = torch.column_stack([batch.particles, origin]), (*batch.columns, f"{TRUTH}origin")
+    encoder, jets = tiny_encoder(batch, blocks=1), replace(batch, particles=particles, columns=names)
+    tasks = ParticleTasks(ParticleHeads(encoder.width, (ParticleTarget("origin", ("a", "b")),)))
+    objective = Objective(FinetuneSettings(targets=(), particle_targets=("origin",)), encoder, (), particles=tasks)
+    with torch.no_grad():
+        encoder.transformer.norm.weight[1:] = 0  # z varies in its first number alone
+    assert not Monitor(jets, 16, 0).validate(objective, 0.5).verdicts

@@ -24,7 +24,7 @@ def test_the_spread_is_that_of_all_jets_although_they_come_class_by_class() -> N
         assert view.source is not None
         return z[view.source[:, 1].numpy()] + 0.01 * rng.normal(size=(len(view), 2))
 
-    found = spread_and_collapse(jets, (embed, z), (embed, z), labels=True)
+    found = spread_and_collapse(jets, (embed, z), (embed, z), targets=True)
     assert found["spread"]["z"].alignment < 0.1
     assert found["collapse"] == []
     shuffled = rng.permutation(1500)

@@ -292,7 +292,7 @@ def test_the_pull_keeps_the_encoder_near_the_pretrained_one(
 
 def test_the_pull_is_its_strength_times_half_the_squared_way(batch: Jets) -> None:
     encoder = tiny_encoder(batch)
-    term = L2SPTerm(3.0, encoder)
+    term = L2SPTerm(3.0, encoder, encoder.parameters())
     objective = Objective(TaskSettings(), encoder, CLASSES, {"l2_sp": term})
     nn.init.constant_(encoder.missing, 0.5)
     expected = 3 / 2 * 0.25 * encoder.missing.numel()

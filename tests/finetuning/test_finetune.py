@@ -198,7 +198,7 @@ def test_resuming_from_another_model_at_the_same_place_is_refused(
 ) -> None:
     place = tmp_path / "model"
     shutil.copytree(pretrained / "model", place)
-    settings = settings_of(place, class_files[:2], "method.mode=head", "method.labels=40", "method.l2_sp=1")
+    settings = settings_of(place, class_files[:2], "method.labels=40", "method.l2_sp=1")
     with monkeypatch.context() as patch:
         raise_at(patch, 2, signal.SIGTERM, MemoryStream)
         with pytest.raises(Interrupted):

@@ -126,3 +126,15 @@ def test_uncertainties_learn_at_a_tenth_of_the_rate_of_the_heads() -> None:
     fit_heads(z, jets, tasks, weights, steps=2, batch_size=50, seed=0, lr=50.0)
     sigma = (RATE * weights.log_sigma.detach()).exp()
     assert ((sigma > 0.5 - 1e-5) & (sigma < 20 + 1e-3)).all()
+
+
+def test_a_rare_class_of_large_weight_has_its_share() -> None:
+    """Half of the weight is of 1 % of the jets; divided by the sum of each batch they counted as .33."""
+    labels = (torch.arange(4000) % 100 == 0).long()
+    weights = torch.where(labels == 1, 99.0, 1.0)
+    jets = Jets(torch.empty(0, 10), torch.zeros(4001, dtype=torch.int64), labels=labels, weights=weights)
+    tasks = Tasks(TaskSettings(), 1, ("common", "rare"))
+    z = torch.zeros(4000, 1)
+    fit_heads(z, jets, tasks, TaskWeights(tasks.forms, learned=True), steps=400, batch_size=64, lr=0.02, seed=0)
+    assert tasks.head is not None
+    assert float(tasks.head(z[:1]).softmax(1)[0, 1]) == pytest.approx(0.5, abs=0.03)

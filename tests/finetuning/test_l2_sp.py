@@ -25,7 +25,7 @@ def penalty(anchor: L2SPTerm, module: nn.Module) -> Tensor:
 
 def test_it_is_half_the_squared_way_and_its_gradient_the_way() -> None:
     module = network()
-    anchor = L2SPTerm(1.0, module)
+    anchor = L2SPTerm(1.0, module, module.parameters())
     assert float(penalty(anchor, module)) == 0
     with torch.no_grad():
         module[0].weight.add_(0.1)
@@ -40,7 +40,7 @@ def test_it_is_half_the_squared_way_and_its_gradient_the_way() -> None:
 def test_descent_goes_back_to_the_start() -> None:
     module = network()
     start = {name: value.clone() for name, value in module.state_dict().items()}
-    anchor = L2SPTerm(1.0, module)
+    anchor = L2SPTerm(1.0, module, module.parameters())
     with torch.no_grad():
         for weight in module.parameters():
             weight.add_(torch.randn_like(weight))
@@ -56,6 +56,6 @@ def test_descent_goes_back_to_the_start() -> None:
 def test_frozen_weights_have_no_anchor_and_checkpoints_do_not_hold_it() -> None:
     module = network()
     module[0].requires_grad_(False)
-    anchor = L2SPTerm(1.0, module)
+    anchor = L2SPTerm(1.0, module, module.parameters())
     assert anchor.names == ["1.weight", "1.bias"]
     assert not anchor.state_dict()

@@ -16,7 +16,7 @@ from ssl_jets.config import TrainSettings
 from ssl_jets.data.files import JetFile
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.finetuning import finetune
-from ssl_jets.finetuning.modes import MODES
+from ssl_jets.finetuning.modes import MODES, unused_settings
 from ssl_jets.finetuning.modes.distil import DistillationTerm
 from ssl_jets.finetuning.modes.freezing import layer_multipliers
 from ssl_jets.finetuning.modes.lora import merge
@@ -82,9 +82,19 @@ def test_every_mode_that_trains_an_encoder_heeds_the_pooling_setting(begun: Begi
         assert begun(f"method.mode={mode}", "method.pool=mean").encoder.cfg.pool == "mean"
 
 
-def test_weights_are_pulled_to_pretrained_ones_and_never_to_random_ones(begun: Begin) -> None:
-    assert "l2_sp" in begun("method.mode=full", "method.l2_sp=0.1").terms
-    assert "l2_sp" not in begun("method.mode=scratch", "method.l2_sp=0.1").terms
+@pytest.mark.parametrize("mode", MODES)
+def test_weights_are_pulled_to_pretrained_ones_and_never_to_random_ones(
+    begun: Begin, pretrained: Path, mode: str
+) -> None:
+    pool = () if mode == "probe" else ("method.pool=attention",)
+    objective = begun(f"method.mode={mode}", "method.l2_sp=0.1", *pool)
+    uses = mode in ("last-blocks", "full")
+    assert ("l2_sp" in objective.terms) == uses
+    assert ("method.l2_sp" in unused_settings(objective.cfg)) != uses  # type: ignore[arg-type]
+    if uses:
+        before, after = load_model(pretrained).encoder.state_dict(), dict(objective.encoder.named_parameters())
+        learning = {name for name, weight in after.items() if weight.requires_grad}
+        assert set(objective.terms["l2_sp"].names) == learning & before.keys() < learning
 
 
 def test_the_random_weights_of_scratch_are_those_of_the_seed(begun: Begin) -> None:

@@ -264,10 +264,10 @@ def test_the_regressed_z_is_of_the_first_encoding_of_every_jet(batch: Jets) -> N
 
 
 def without_some_labels(jets: Jets) -> Jets:
-    """16 jets of which 7 of the first half have a label and 3 of the second."""
+    """16 jets of different weights, of which 7 of the first half have a label and 3 of the second."""
     labels = torch.as_tensor(jets.labels).clone()
     labels[[2, 8, 9, 11, 12, 15]] = -1
-    return replace(jets, labels=labels)
+    return replace(jets, labels=labels, weights=torch.linspace(0.2, 3, 16))
 
 
 @pytest.fixture(scope="module")

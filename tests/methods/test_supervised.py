@@ -173,7 +173,7 @@ def test_two_ranks_with_unequal_numbers_of_targets_are_the_joined_batch(
         (jets.jet["jet_tau1"] > 0).sum(),
     ])  # fmt: skip
     monkeypatch.setattr(collectives, "world", lambda: 2)
-    monkeypatch.setattr(collectives, "total", lambda own: counts)
+    monkeypatch.setattr(collectives, "total", lambda own: torch.stack([counts, counts]))
     apart = [method(half, 0.0)["loss"] for half in halves]
     torch.testing.assert_close(sum(apart) / 2, together)
 

@@ -82,6 +82,7 @@ MEASURES: dict[str, Callable[[dict[str, Tensor]], list[float]]] = {
     "displacement": lambda jet: [
         value for name in ("d0", "dz") for value in jet[name][jet[name] != 0].abs().sort().values.tolist()
     ],
+    "lifetime sign": lambda jet: [float((jet["d0"] * jet["dphi"]).sign().sum())],
     "kind": lambda jet: torch.bincount(jet["kind"].long(), minlength=6).tolist(),
     "IRC": flow,
 }

@@ -75,6 +75,23 @@ def test_the_loss_is_the_mean_over_particles_with_a_label_weighted_by_their_jets
     assert list(losses) == list(own.forms) == ["origin", "share"]
 
 
+def test_the_mean_over_batches_is_the_weighted_mean_over_particles_and_pairs() -> None:
+    plain, batches = made_jets([4] * 12), torch.arange(12).chunk(6)
+    groups, origin = torch.arange(48) % 2, torch.arange(48) % 3
+    weights = torch.ones(12)
+    weights[5] = 100.0
+    jets = replace(with_truth(plain, origin=origin, vertex=groups, share=plain.column("pt")), weights=weights)
+    own = tasks(ORIGIN, SHARE, ParticleTarget("vertex", groups=True))
+    own.fit_statistics([jets])
+    tokens = torch.randn(12, 4, 16, generator=torch.Generator().manual_seed(0))
+    own(tokens.flatten(0, 1), jets)
+    own.weight_sums.seen *= 1e9  # as after many jets: those of one batch do not change their mean
+    whole, _ = own.eval()(tokens.flatten(0, 1), jets)
+    means = [own.train()(tokens[rows].flatten(0, 1), jets.select(rows))[0] for rows in batches]
+    for name in ("origin", "share", "vertex"):
+        torch.testing.assert_close(torch.stack([one[name].value for one in means]).mean(), whole[name].value)
+
+
 def test_a_particle_without_a_label_gives_no_gradient(jets: Jets, tokens: Tensor) -> None:
     tokens = tokens.clone().requires_grad_()
     tasks(ORIGIN)(tokens, jets)[0]["origin"].value.backward()

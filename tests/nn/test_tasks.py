@@ -112,3 +112,38 @@ def test_a_jet_without_a_target_has_no_part_whatever_the_head(jets: Jets, kind: 
     chosen = jets.select(known.nonzero()[:, 0])
     torch.testing.assert_close(tasks(z, jets)[0]["m"].value, tasks(z[known], chosen)[0]["m"].value)
     assert tasks(z, jets)[0]["m"].value.isfinite()
+
+
+@pytest.mark.parametrize("class_weights", [None, (1.0, 2.0, 40.0)])
+def test_the_mean_over_batches_is_the_weighted_mean_over_jets(class_weights: tuple[float, ...] | None) -> None:
+    """Also where one jet has most of the weight: divided by the sums of batches, it counted no more than a batch."""
+    jets, batches = made_jets([1] * 48), torch.arange(48).chunk(8)
+    weights = torch.ones(48)
+    weights[[3, 17]] = torch.tensor([200.0, 50.0])
+    mass = torch.rand(48, generator=torch.Generator().manual_seed(0))
+    jets = replace(jets, labels=torch.arange(48) % 3, weights=weights, jet={"m": mass})
+    tasks = Tasks(TaskSettings(targets=(LABEL, "m"), class_weights=class_weights), 4, NAMES)
+    tasks.fit_statistics([jets])
+    z = torch.randn(48, 4)
+    tasks(z, jets)
+    tasks.weight_sums.seen *= 1e9  # as after many jets: those of one batch do not change their mean
+    whole, _ = tasks.eval()(z, jets)
+    means = [tasks.train()(z[rows], jets.select(rows))[0] for rows in batches]
+    for name in (LABEL, "m"):
+        found = torch.stack([one[name].value for one in means]).mean()
+        torch.testing.assert_close(found, whole[name].value)
+
+
+def test_the_mean_weight_is_in_checkpoints_and_begins_anew_without(jets: Jets) -> None:
+    jets, z = replace(jets, weights=torch.linspace(0.1, 3, 12)), torch.randn(12, 4)
+    tasks, half = Tasks(TaskSettings(), 4, NAMES), jets.select(slice(6))
+    tasks(z, jets)
+    saved = tasks.state_dict()
+    before = {name: value.clone() for name, value in saved.items()}
+    found = tasks(z[:6], half)[0][LABEL].value
+    tasks.load_state_dict(before)
+    assert torch.equal(tasks(z[:6], half)[0][LABEL].value, found)
+    tasks.load_state_dict({name: value for name, value in before.items() if "head" in name})
+    own = tasks.eval()(z[:6], half)[0][LABEL].value
+    torch.testing.assert_close(tasks.train()(z[:6], half)[0][LABEL].value, own)
+    assert float(own) != pytest.approx(float(found), rel=0.01)

@@ -240,11 +240,11 @@ class InfiniteSlope(Supervised):
 
 def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(batch: Jets, tmp_path: Path) -> None:
     method = InfiniteSlope(Supervised.Config(), tiny_encoder(batch, blocks=2), CLASSES)
-    before = {name: value.clone() for name, value in method.state_dict().items()}
+    before = {name: value.detach().clone() for name, value in method.named_parameters()}
     with pytest.raises(SslJetsError, match="the gradient is not finite") as caught:
         run_fit(method, InOrder(batch, 8), tmp_path, settings_of(), file_names=["x.root"] * 10)
     assert "step 0" in str(caught.value.where)
-    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in method.named_parameters())
 
 
 def test_a_gradient_that_is_not_finite_names_the_files_of_all_accumulated_batches(batch: Jets, tmp_path: Path) -> None:

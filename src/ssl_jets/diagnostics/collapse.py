@@ -40,22 +40,22 @@ ADVICE = {
 
 
 def verdicts_on_z(
-    z: RepresentationStatistics, random: RepresentationStatistics, *, labels: bool = False, early: bool = False
+    z: RepresentationStatistics, random: RepresentationStatistics, *, targets: bool = False, early: bool = False
 ) -> list[Verdict]:
     """Compare the statistics of z with a random encoder.
 
     Args:
         z: statistics of z.
         random: statistics of z of a randomly initialized encoder, on the same jets.
-        labels: z was trained to separate classes. Few directions are no fault then: two classes leave one
-            (neural collapse, arXiv:2008.08186).
+        targets: z was trained for classes or columns of jets. Few directions are no fault then: one column leaves one,
+            and so do two classes (neural collapse, arXiv:2008.08186).
         early: the training is in its first steps, when a healthy z also passes through few directions.
     """
     verdicts = []
     if z.variation < MIN_VARIATION * random.variation:
         text = f"all jets have nearly the same z: {z.variation:.2g} of its length varies ({random.variation:.2g} with"
         verdicts.append(Verdict("constant", text + " random weights)"))
-    if not labels and not early and z.participation_ratio < MIN_PARTICIPATION * random.participation_ratio:
+    if not targets and not early and z.participation_ratio < MIN_PARTICIPATION * random.participation_ratio:
         text = f"z has lost its directions: it varies in {z.participation_ratio:.3g}"
         verdicts.append(Verdict("low-rank", text + f" ({random.participation_ratio:.3g} with random weights)"))
     if z.alignment > MAX_ALIGNMENT:

@@ -139,8 +139,7 @@ class Monitor:
         if self._random is None:
             random = random_like(encoder, seed=0)
             self._random = representation_statistics(self._z(random, self.some), self._z(random, self.view))
-        labels = method.exported_head() is not None
-        on_z = collapse.verdicts_on_z(statistics, self._random, labels=labels, early=early)
+        on_z = collapse.verdicts_on_z(statistics, self._random, targets=method.learns_targets, early=early)
         projections, on_projections = self._projections(method, z)
         teacher, on_teacher = self._teacher(method, progress, encoder, z)
         return Diagnosis(_metrics_of(statistics) | projections | teacher, on_z + on_projections + on_teacher)
@@ -274,7 +273,7 @@ Embed = Callable[[Jets], Array]
 
 
 def spread_and_collapse(
-    jets: Jets, model: tuple[Embed, Array], random: tuple[Embed, Array], *, labels: bool
+    jets: Jets, model: tuple[Embed, Array], random: tuple[Embed, Array], *, targets: bool
 ) -> dict[str, Any]:
     """Compute the parts `spread` and `collapse` of an evaluation.
 
@@ -282,7 +281,7 @@ def spread_and_collapse(
         jets: the jets of z.
         model: the trained encoder and its z.
         random: the randomly initialized encoder and its z.
-        labels: the encoder was trained to separate classes.
+        targets: the encoder was trained for classes or columns of jets.
     """
     # Jets come file by file, and a file often has one class: the first ones are not a sample of all.
     order = torch.randperm(len(jets), generator=torch.Generator().manual_seed(0))
@@ -294,5 +293,5 @@ def spread_and_collapse(
     of_model, of_random = statistics(*model), statistics(*random)
     return {
         "spread": {"z": of_model, "z of random weights": of_random},
-        "collapse": collapse.verdicts_on_z(of_model, of_random, labels=labels),
+        "collapse": collapse.verdicts_on_z(of_model, of_random, targets=targets),
     }

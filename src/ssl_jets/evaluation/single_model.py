@@ -272,7 +272,8 @@ class _ModelEvaluation:
         untrained = self.baselines.untrained(self.model)
         embed, embed_untrained = (partial(one.embed, device=self.device) for one in (self.model, untrained.model))
         pairs = (embed, self.z_test), (embed_untrained, untrained.z_test)
-        return spread_and_collapse(self.data.test, *pairs, labels=self.model.head is not None)
+        targets = any((self.model.head, self.model.regressor, self.model.training.get("labelled_jets")))
+        return spread_and_collapse(self.data.test, *pairs, targets=targets)
 
 
 def head_metrics(headed: Array, data: EvaluationData) -> ClassificationMetrics:

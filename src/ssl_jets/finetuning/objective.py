@@ -134,22 +134,32 @@ class Objective(Method):
             return {}
         return particle_metrics(self.encoder, self.particles.heads, batches)
 
+    @property
+    def learns_targets(self) -> bool:
+        """Whether there are targets of jets or of particles; the latter do not train z."""
+        return bool(self.weights.forms)
+
     def exported_particle_heads(self) -> ParticleHeads | None:
         """Return the heads of the particles."""
         return None if self.particles is None else self.particles.heads
 
 
 class L2SPTerm(Term):
-    """L2-SP penalty (arXiv:1802.01483): strength / 2 sum (w - w_0)^2 over the trainable weights of the encoder.
+    """L2-SP penalty (arXiv:1802.01483): strength / 2 sum (w - w_0)^2 over the pretrained weights that are trained.
 
     w_0, the weights of `encoder`, is not saved in checkpoints: a resumed run loads the pretrained model again.
+
+    Args:
+        strength: factor of the penalty.
+        encoder: the encoder before its training.
+        pretrained: the weights that are pretrained; others, as of a new pool, begin at random values.
     """
 
-    def __init__(self, strength: float, encoder: nn.Module) -> None:
+    def __init__(self, strength: float, encoder: nn.Module, pretrained: Iterable[nn.Parameter]) -> None:
         super().__init__()
         self.strength = strength
-        weights = dict(encoder.named_parameters())
-        self.names = [name for name, weight in weights.items() if weight.requires_grad]
+        weights, known = dict(encoder.named_parameters()), {id(weight) for weight in pretrained}
+        self.names = [name for name, weight in weights.items() if weight.requires_grad and id(weight) in known]
         for number, name in enumerate(self.names):
             self.register_buffer(f"start{number}", weights[name].detach().clone(), persistent=False)
 

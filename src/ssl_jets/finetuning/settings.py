@@ -106,8 +106,8 @@ class FinetuneSettings(TaskSettings):
     reweight: ReweightSettings = ReweightSettings()
     """Settings of `reweight`."""
     l2_sp: float = Field(default=0.0, ge=0)
-    """Strength of the L2-SP penalty, which pulls the encoder's weights towards the pretrained ones; 0 for none. Unused
-    in modes `scratch` and `distil`, which begin with random weights."""
+    """Strength of the L2-SP penalty, which pulls the encoder's weights towards the pretrained ones; 0 for none. Used in
+    modes `last-blocks` and `full`; new weights, as of another pool, are not pulled."""
     min_steps: int = Field(default=300, ge=1)
     """Smallest number of steps if `train.epochs` sets the length: few labels make short epochs."""
 

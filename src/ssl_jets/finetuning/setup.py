@@ -150,14 +150,15 @@ def build_objective(
     mode = MODES[settings.method.mode](settings)
     torch.manual_seed(settings.train.seed)
     encoder = mode.encoder(pretrained)
+    known = list(encoder.parameters())
     pool = settings.method.pool or mode.pool
     if pool not in (None, encoder.cfg.pool):
         encoder.set_pool(pool)
     terms, of_particles = mode.terms(pretrained, encoder), _particle_tasks(settings.method, encoder, particles)
     objective = Objective(settings.method, encoder, labels, terms, of_particles)
     mode.prepare(objective)
-    if settings.method.l2_sp and encoder is pretrained.encoder:
-        objective.terms["l2_sp"] = L2SPTerm(settings.method.l2_sp, encoder)
+    if settings.method.l2_sp and "l2_sp" in mode.own_settings:
+        objective.terms["l2_sp"] = L2SPTerm(settings.method.l2_sp, encoder, known)
     return objective
 
 

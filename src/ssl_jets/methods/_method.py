@@ -215,6 +215,12 @@ class Method(nn.Module):
         return None
 
     @property
+    def learns_targets(self) -> bool:
+        """Whether z is trained for classes or columns of jets, for which few directions of z can be enough."""
+        heads = (self.exported_head(), self.exported_regressor())
+        return any(head is not None for head in heads) or self.needs_labels(self.cfg)
+
+    @property
     def _tasks(self) -> Tasks | None:
         tasks = getattr(self, "tasks", None)
         return tasks if isinstance(tasks, Tasks) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Literal
 
@@ -91,8 +91,9 @@ class Tasks(nn.Module):
 
         L = sum_i w_i l_i / sum_i w_i,       w_i = (weight of the jet, `Jets.weights`) x (weight of its class)
 
-    Each rank divides by the sum over all ranks and multiplies by the number of ranks, so that the mean gradient equals
-    the gradient of the joined batch for any distribution of the labelled jets over ranks.
+    where sum_i w_i is the sum that so many jets have on average (`WeightSums`). Each rank divides by the sum over all
+    ranks and multiplies by the number of ranks, so that the mean gradient equals the gradient of the joined batch for
+    any distribution of the labelled jets over ranks.
     """
 
     class_weights: Tensor | None
@@ -107,6 +108,7 @@ class Tasks(nn.Module):
         regression = LIKELIHOOD if cfg.regression == "gaussian" else REGRESSION
         self.forms = {name: classification(len(labels)) if name == LABEL else regression for name in cfg.targets}
         self.register_buffer("class_weights", self._initial_class_weights())
+        self.weight_sums = WeightSums(self.forms)
 
     def fit_statistics(self, batches: Iterable[Jets]) -> None:
         """Fit the regression targets and the class fractions on training jets of weight above 0."""
@@ -141,35 +143,26 @@ class Tasks(nn.Module):
             jet_weights: further factor on the loss of each jet, `[jet]`, of mean 1: it is not in the sum of weights.
         """
         weights = weights_of(jets)
-        sums, counts = {}, {}
+        factor = torch.ones_like(weights) if jet_weights is None else jet_weights
+        sums: dict[str, Tensor] = {}
+        counted: dict[str, Tensor] = {}  # weight of each jet in the loss, 0 without the target, [jet]
         logged: dict[str, Part] = {}
         if self.head is not None:
-            sums[LABEL], counts[LABEL], logged["accuracy"] = self._classify(
-                self.head(z).float(), self._labels(jets), weights, jet_weights
-            )
+            logits, labels = self.head(z).float(), self._labels(jets)
+            known = weights * (labels >= 0)
+            logged["accuracy"] = mean_over(known, (logits.argmax(1) == labels).float())
+            counted[LABEL] = known if self.class_weights is None else known * self.class_weights[labels.clamp(min=0)]
+            how = {"ignore_index": -1, "label_smoothing": self.cfg.label_smoothing}
+            each = nn.functional.cross_entropy(logits, labels, reduction="none", **how)  # type: ignore[arg-type]
+            sums[LABEL] = (counted[LABEL] * each * factor).sum()
         if self.regressor is not None:
             target = self.regressor.targets(jets)
             finite = target.isfinite()
-            counted = finite * weights.unsqueeze(1)  # [jet, target]
-            error = self.regressor.error(z, target.masked_fill(~finite, 0.0)) * counted
-            if jet_weights is not None:
-                error = error * jet_weights.unsqueeze(1)
+            of_targets = finite * weights.unsqueeze(1)  # [jet, target]
+            error = self.regressor.error(z, target.masked_fill(~finite, 0.0)) * of_targets * factor.unsqueeze(1)
             sums |= dict(zip(self.regressor.names, error.sum(0)))
-            counts |= dict(zip(self.regressor.names, counted.sum(0)))
-        return mean_losses(self.forms, sums, counts), logged
-
-    def _classify(
-        self, logits: Tensor, labels: Tensor, weights: Tensor, jet_weights: Tensor | None
-    ) -> tuple[Tensor, Tensor, Mean]:
-        """Return the sum of the cross-entropy, the sum of weights of labelled jets, and the accuracy."""
-        weights = weights * (labels >= 0)
-        accuracy = mean_over(weights, (logits.argmax(1) == labels).float())
-        if self.class_weights is not None:
-            weights = self.class_weights[labels.clamp(min=0)] * weights
-        how = {"ignore_index": -1, "label_smoothing": self.cfg.label_smoothing}
-        each = nn.functional.cross_entropy(logits, labels, reduction="none", **how)  # type: ignore[arg-type]
-        total = weights * each if jet_weights is None else weights * each * jet_weights
-        return total.sum(), weights.sum(), accuracy
+            counted |= dict(zip(self.regressor.names, of_targets.unbind(1)))
+        return mean_losses(sums, self.weight_sums(counted)), logged
 
     def _initial_class_weights(self) -> Tensor | None:
         """Return the weights of the classes before `fit_statistics`; None without class weights."""
@@ -193,6 +186,49 @@ class Tasks(nn.Module):
         return jets.labels
 
 
+class WeightSums(nn.Module):
+    """Sums of weights over all ranks, to divide the losses of a batch by.
+
+    In training, n jets have the sum n times the mean weight of all jets so far. Their own sum would be a wrong divisor:
+    the loss of a jet that has most of the weight of its batch would not depend on its weight, and the mean over batches
+    would not be the weighted mean over jets. In evaluation, where batches are averaged by their sums, it is their own.
+
+    Args:
+        names: names of the tasks.
+    """
+
+    seen: Tensor
+
+    def __init__(self, names: Iterable[str]) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        self.register_buffer("seen", torch.zeros(2, len(self.names), dtype=torch.float64))  # weights and jets so far
+        self.register_load_state_dict_pre_hook(_begin_with_none)
+
+    def forward(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the sum of each task, from the weights of the jets of a batch, `[jet]` by task; 0 without the target.
+
+        Example:
+            >>> sums = WeightSums(["label"])
+            >>> [sums({"label": torch.tensor(weights)})["label"].item() for weights in ([1.0, 1.0], [10.0, 0.0])]
+            [2.0, 4.0]
+        """
+        if not self.names:
+            return {}
+        each = [weights[name].double() for name in self.names]
+        own = torch.stack([torch.stack([one.sum(), (one > 0).double().sum()]) for one in each], dim=1)
+        sums, jets = totals = collectives.total(own)  # [task] each
+        if self.training:
+            self.seen += totals
+            sums = jets * self.seen[0] / self.seen[1].clamp(min=1)
+        return dict(zip(self.names, sums.float()))
+
+
+def _begin_with_none(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Let a run of an earlier version, which divided by the sum of each batch, go on: the mean begins with its rest."""
+    state.setdefault(f"{prefix}seen", torch.zeros_like(module.get_buffer("seen")))
+
+
 def at_least_one(jets: Jets, has: Tensor) -> Jets:
     """Select the jets with a target (bool `[jet]`), so that no others pass the encoder; the first jet if none has."""
     if bool(has.all()):
@@ -208,21 +244,16 @@ def mean_over(weights: Tensor, values: Tensor) -> Mean:
     return Mean(total / torch.where(count > 0, count, 1), count)
 
 
-def mean_losses(names: Iterable[str], sums: dict[str, Tensor], counts: dict[str, Tensor]) -> dict[str, TaskLoss]:
+def mean_losses(sums: Mapping[str, Tensor], totals: Mapping[str, Tensor]) -> dict[str, TaskLoss]:
     """Divide the sum of each loss by the sum of weights over all ranks; a loss without weight is 0 and does not count.
 
     Args:
-        names: names of the tasks, in their order.
         sums: sum of the weighted losses on this rank, by task.
-        counts: sum of the weights on this rank, by task.
+        totals: result of `WeightSums`, in the order of the tasks.
     """
-    if not sums:
-        return {}
-    names = tuple(names)
-    totals = collectives.total(torch.stack([counts[name] for name in names]))
     return {
-        name: TaskLoss(sums[name] * collectives.world() / torch.where(count > 0, count, 1), count)
-        for name, count in zip(names, totals)
+        name: TaskLoss(sums[name] * collectives.world() / torch.where(total > 0, total, 1), total)
+        for name, total in totals.items()
     }
 
 

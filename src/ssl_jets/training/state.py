@@ -241,8 +241,8 @@ class TrainingState:
             record = {"step": self.step, "kind": "validation" if whole else "check"}
             collapse = {"collapse": [verdict.name for verdict in verdicts]} if verdicts else {}
             self.run.log_metrics(record | joined(diagnosis.metrics, record | collapse))
-            classifies = self.method.exported_head() is not None  # then few directions are enough, and no sign of youth
-            early = (early or not whole) and not classifies
+            # Few directions are enough for targets, and no sign of youth.
+            early = (early or not whole) and not self.method.learns_targets
             line = summary_line(diagnosis, self.method.exported().dim, early=early)
             self.run.log_message(f"step {self.step}: {line}")
             for verdict in verdicts:

@@ -16,7 +16,7 @@ from ssl_jets.nn.foreign.adapter import require_own
 class LastBlocksMode(EncoderMode):
     """Training of the last K blocks, the layers after them, and the heads; lower layers keep no activations."""
 
-    own_settings = (*EncoderMode.own_settings, "blocks")
+    own_settings = (*EncoderMode.own_settings, "l2_sp", "blocks")
 
     def prepare(self, objective: Objective) -> None:
         """Freeze the layers below the last blocks."""
@@ -38,7 +38,7 @@ class FullMode(EncoderMode):
     """Training of all weights."""
 
     trains_inputs = True
-    own_settings = (*EncoderMode.own_settings, "layer_decay", "unfreeze")
+    own_settings = (*EncoderMode.own_settings, "l2_sp", "layer_decay", "unfreeze")
 
     def prepare(self, objective: Objective) -> None:
         """Set the learning rate of each block, with `method.layer_decay` or `method.unfreeze`."""
@@ -72,7 +72,6 @@ class HeadMode(Mode):
     """Training of pool and heads; no gradient passes through the encoder, and none of its activations are kept."""
 
     pool = "attention"
-    own_settings = ("l2_sp",)
 
     def prepare(self, objective: Objective) -> None:
         """Freeze the encoder except its pool."""

@@ -74,7 +74,7 @@ class ProbeMode(Mode):
 class EncoderMode(Mode):
     """Base of the modes that train weights of the encoder."""
 
-    own_settings: ClassVar[tuple[str, ...]] = ("probe_first", "l2_sp")
+    own_settings: ClassVar[tuple[str, ...]] = ("probe_first",)
 
     def train(self, objective: Objective, inputs: TrainingInputs[FinetuneSettings]) -> FitResult:
         """Train, with `method.probe_first` after the heads alone on the frozen z (LP-FT, arXiv:2202.10054)."""

@@ -19,7 +19,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.nn.particles.heads import ParticleHeads
 from ssl_jets.nn.particles.pairs import same_group
 from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, Form, Part, TaskLoss, classification
-from ssl_jets.nn.tasks import balanced_weights, mean_losses, mean_over, weights_of
+from ssl_jets.nn.tasks import WeightSums, balanced_weights, mean_losses, mean_over, weights_of
 
 ClassWeights = Literal["balanced"] | None
 """Weights of the classes of particles: `balanced` gives all classes the same total weight."""
@@ -38,6 +38,7 @@ class ParticleTasks(nn.Module):
         }
         for number, target in enumerate(heads.classified):
             self.register_buffer(f"class_weights{number}", torch.ones(len(target.classes)))
+        self.weight_sums = WeightSums(self.forms)
 
     def fit_statistics(self, batches: Iterable[Jets]) -> None:
         """Fit the statistics of the numbers, and the weights of the classes, on training jets of weight above 0."""
@@ -70,31 +71,30 @@ class ParticleTasks(nn.Module):
         owner = jets.jet_of_particle
         weights = weights_of(jets)[owner]  # [particle]
         factor = torch.ones_like(weights) if jet_weights is None else jet_weights[owner]
-        sums, counts = {}, {}
+        sums, counted = {}, {}
         logged: dict[str, Part] = {}
         of_pairs = self.heads.pairs(tokens, jets)
         for number, (target, logits) in enumerate(zip(self.heads.classified, self.heads.logits(tokens).values())):
             labels = target.labels(jets)
-            counted = weights * (labels >= 0)
-            logged[f"accuracy_{target.name}"] = mean_over(counted, (logits.argmax(1) == labels).float())
-            counted = counted * self._class_weights(number)[labels.clamp(min=0)]
+            known = weights * (labels >= 0)
+            logged[f"accuracy_{target.name}"] = mean_over(known, (logits.argmax(1) == labels).float())
+            counted[target.name] = known * self._class_weights(number)[labels.clamp(min=0)]
             error = nn.functional.cross_entropy(logits, labels, reduction="none", ignore_index=-1)
-            sums[target.name], counts[target.name] = (counted * factor * error).sum(), counted.sum()
+            sums[target.name] = (counted[target.name] * factor * error).sum()
         if (regressor := self.heads.regressor) is not None:
             numbers = regressor.targets(jets)  # [particle, target]
             finite = numbers.isfinite()
             each = finite * weights.unsqueeze(1)
             errors = regressor.error(tokens, numbers.masked_fill(~finite, 0.0)) * each * factor.unsqueeze(1)
             sums |= dict(zip(regressor.names, errors.sum(0)))
-            counts |= dict(zip(regressor.names, each.sum(0)))
+            counted |= dict(zip(regressor.names, each.unbind(1)))
         for target in self.heads.grouped:
             pairs = of_pairs[target.name]
-            known, same = same_group(target.truth(jets), pairs)
-            counted = weights[pairs.first] * known
+            both, same = same_group(target.truth(jets), pairs)
+            counted[target.name] = weights[pairs.first] * both
             error = nn.functional.binary_cross_entropy_with_logits(pairs.logits, same.float(), reduction="none")
-            sums[target.name] = (counted * factor[pairs.first] * error).sum()
-            counts[target.name] = counted.sum()
-        return mean_losses(self.forms, sums, counts), logged
+            sums[target.name] = (counted[target.name] * factor[pairs.first] * error).sum()
+        return mean_losses(sums, self.weight_sums(counted)), logged
 
     def _class_weights(self, number: int) -> Tensor:
         weights: Tensor = getattr(self, f"class_weights{number}")
