@@ -19,12 +19,12 @@ from ssl_jets.data.write import write_jets
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluation.generated.compare import evaluate_generated
 from ssl_jets.evaluation.generated.result import GeneratedEvaluation, Histogram
-from ssl_jets.evaluation.generated.samples import binned
+from ssl_jets.evaluation.generated.samples import Samples, binned
 from ssl_jets.evaluation.metrics.two_sample import WeightedSample
 from ssl_jets.evaluation.probes.observables import observables
 from ssl_jets.evaluation.result_base import plain
 from ssl_jets.evaluation.tables import generated_table
-from ssl_jets.jets import Jets, concatenate
+from ssl_jets.jets import KINDS, Jets, concatenate
 from ssl_jets.report import write_result_report, write_run_report
 from ssl_jets.report.sections.generated import histograms
 from support.measured import check_intervals
@@ -164,6 +164,18 @@ def test_observables_are_computed_from_the_columns_that_both_sides_have(folder: 
         for one, values in zip(result.distances, expected, strict=True):
             assert (one.generated.value, one.real.value) == pytest.approx(values, rel=1e-4), one.observable
         assert result.two_sample_test.auc.value == pytest.approx(results[1].two_sample_test.auc.value, abs=0.01)
+
+
+def test_a_kind_that_the_generated_jets_alone_have_is_counted(sample_jets: Jets) -> None:
+    muons = sample_jets.column("kind") == KINDS.index("muon")
+    samples = Samples.of(sample_jets, sample_jets.keep(~muons), len(sample_jets) // 2, seed=0)
+    found = {entry.observable: entry for entry in samples.distances(seed=0)}
+    number = float(samples.generated.observed["muon"].mean())
+    assert number > 0
+    assert found["particles (muon)"].generated.value == pytest.approx(number)
+    assert found["particles (muon)"].real.value == 0
+    assert "particle pt (muon)" not in found  # there is no spectrum to compare with
+    assert "particle pt (muon)" not in {histogram.observable for histogram in samples.histograms()}
 
 
 @pytest.mark.parametrize("correlated", [False, True])

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ssl_jets.diagnostics.monitor import swapped_z
+from ssl_jets.errors import UsageError
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods.bottleneck_mae import BottleneckMaskedAutoencoder
 from ssl_jets.nn import masking, random
@@ -88,6 +89,19 @@ def test_the_decoder_depends_on_z_alone(monkeypatch: pytest.MonkeyPatch, batch: 
         torch.manual_seed(0)
         method(jets, 0.0)
     assert torch.equal(*made)
+
+
+def test_jets_are_reconstructed_from_the_particles_that_are_visible_in_training(batch: Jets) -> None:
+    method, seen = build(batch, mask_ratio=0.7).eval(), list[Jets]()
+    method.encoder.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
+    torch.manual_seed(0)
+    made = method.reconstruct(batch)
+    torch.manual_seed(0)
+    method(batch, 0.0)
+    assert torch.equal(seen[0].particles, seen[1].particles)
+    assert len(made) == len(batch)
+    with pytest.raises(UsageError, match=r"method\.predict"):
+        build(batch, predict="hidden").reconstruct(batch)
 
 
 @pytest.fixture(scope="module")

@@ -182,6 +182,25 @@ def test_the_number_of_particles_is_drawn_by_its_probability() -> None:
     assert ((drawn - shares).abs() < 5 * (shares / 20_000).sqrt()).all()
 
 
+def test_new_jets_are_made_from_a_z_with_the_noise_of_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = build(made_jets([4, 9]), blur=0.3, steps=1, most_particles=3).eval()
+    point = project_to_sphere(torch.randn(1, 16))
+    used: list[Tensor] = []
+    quantile, sample = method.counts.quantile, method.decoder.sample
+    monkeypatch.setattr(method.prior, "sample", lambda noise, _steps: 5 * point.expand_as(noise))
+    monkeypatch.setattr(method.counts, "quantile", lambda z, share: used.append(z) or quantile(z, share))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(
+        method.decoder, "sample", lambda noise, given, steps: used.append(given.z) or sample(noise, given, steps)
+    )  # type: ignore[func-returns-value]
+    torch.manual_seed(0)
+    method.generate(2000)
+    of_counts, of_particles = used
+    assert torch.equal(of_counts, of_particles)
+    # As `add_noise` in the loss. For a normal z and x = z the variance of x without it: (1 + s^2 + s^4) / (1 + s^2)^2.
+    torch.testing.assert_close(of_counts.mean(0), point[0], atol=0.03, rtol=0)
+    torch.testing.assert_close(of_counts.std(0), torch.full((16,), 0.3), atol=0.02, rtol=0)
+
+
 def test_jets_are_made_under_the_condition_of_the_training(batch: Jets) -> None:
     bare = without_columns(batch, "d0", "d0err", "dz", "dzerr")
     method = build(bare)

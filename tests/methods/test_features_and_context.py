@@ -68,7 +68,7 @@ def build(name: str, jets: Jets, model: ModelSettings = MODEL, seed: int = 1) ->
 
 
 def loss_of(method: Method, jets: Jets) -> torch.Tensor:
-    torch.manual_seed(3)
+    torch.manual_seed(2)  # `mar` hides features in half of the batches, but not in this one
     return method(jets, 0.5)["loss"]
 
 

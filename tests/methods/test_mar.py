@@ -210,6 +210,20 @@ def test_while_drawing_the_encoder_sees_the_columns_of_the_training(batch: Jets)
     assert seen == [bare.columns] * 4
 
 
+def test_half_of_the_batches_have_the_columns_that_are_drawn_alone(batch: Jets) -> None:
+    tracks = without_columns(batch, "kind")  # charges and impact parameters without kinds are not drawn
+    method, seen = build(tracks, rounds=1, steps=1), list[tuple[str, ...]]()
+    method.encoder.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0].columns))
+    drawn = method.eval().generate(3).columns
+    assert drawn == seen.pop() == ("pt", "deta", "dphi", "energy")
+    torch.manual_seed(0)
+    few = tracks.select(torch.arange(2))
+    for _ in range(40):
+        method(few, 0.0)
+    assert {*seen} == {tracks.columns, drawn}
+    assert 10 <= seen.count(drawn) <= 30
+
+
 def test_a_column_that_the_jets_lack_is_missing_and_not_zero_while_drawing(batch: Jets) -> None:
     method, bare = build(batch, rounds=1, steps=1).eval(), without_columns(batch, "energy", "kind", "charge")
     hidden = bare.rank_by_pt() > 2

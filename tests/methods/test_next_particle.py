@@ -127,6 +127,19 @@ def test_while_drawing_only_columns_of_the_training_are_read(batch: Jets) -> Non
     assert set(seen) == {bare.columns}
 
 
+def test_columns_that_are_not_drawn_have_no_influence_on_what_is_drawn(batch: Jets) -> None:
+    tracks = without_columns(batch, "kind")  # charges and impact parameters without kinds are not drawn
+    drawn = without_columns(tracks, "charge", "d0", "d0err", "dz", "dzerr")
+    method = build(tracks, from_nothing=1.0).eval()
+    losses = []
+    for jets in (tracks, drawn):
+        torch.manual_seed(0)
+        losses.append(method(jets, 0.0))
+    for name, value in losses[0].items():
+        torch.testing.assert_close(value, losses[1][name], msg=name)
+    assert not torch.equal(method.encoder(tracks).z, method.encoder(drawn).z)  # z may depend on them
+
+
 @pytest.fixture(scope="module")
 def overfitted() -> tuple[NextParticle, Jets, float, float]:
     """A method that has learned four jets by heart: method, jets, mean loss of the first and the last steps."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ssl_jets.jets import COLUMNS, Jets
@@ -66,6 +67,15 @@ def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(sample_jets: Je
     total = expected["feature_loss"] + cfg.kind_weight * expected["kind_loss"] + cfg.commitment * expected["commitment"]
     total += cfg.z_weight * (expected["z_feature_loss"] + cfg.kind_weight * expected["z_kind_loss"])
     assert float(found["loss"].detach()) == pytest.approx(total, rel=1e-4)
+
+
+def test_a_code_has_at_least_three_numbers(sample_jets: Jets) -> None:
+    """LayerNorm leaves (1, -1) and (-1, 1) of width 2: two codes of the codebook would be used."""
+    with pytest.raises(ValidationError):
+        Tokenizer.Config(code_width=2)
+    method = build(sample_jets, code_width=3)
+    vectors = method.to_code(method.encoder(sample_jets.select(torch.arange(4))).tokens)
+    assert len(vectors.detach().round(decimals=2).unique(dim=0)) > 10
 
 
 def test_a_missing_column_is_not_reconstructed(sample_jets: Jets) -> None:

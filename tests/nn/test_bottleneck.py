@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ssl_jets.errors import UsageError
 from ssl_jets.nn.normalize import add_noise, project_to_sphere
 from support.small_models import made_jets
 
@@ -16,6 +17,11 @@ def test_z_keeps_its_direction_and_loses_its_scale() -> None:
     torch.testing.assert_close(unit.square().mean(1), torch.ones(5))
     torch.testing.assert_close(torch.cosine_similarity(unit, z), torch.ones(5))
     torch.testing.assert_close(project_to_sphere(1000 * z), unit)
+
+
+def test_one_number_on_the_sphere_would_be_a_sign_without_a_gradient() -> None:
+    with pytest.raises(UsageError, match="z of one number"):
+        project_to_sphere(torch.randn(5, 1))
 
 
 def test_the_blur_is_normal_noise_of_the_given_size_of_each_number() -> None:

@@ -62,6 +62,25 @@ def test_the_integral_is_of_second_order() -> None:
     assert errors[1] / errors[2] == pytest.approx(4, rel=0.1)
 
 
+@pytest.mark.parametrize("steps", [12, 25])
+def test_the_exact_velocity_of_two_modes_carries_noise_to_them(steps: int) -> None:
+    """0.3 N(-1, 0.2) + 0.7 N(1, 0.2), with E(x - n | x_t) in closed form; the steps of `next_particle` and `mar`."""
+    means, shares, width = torch.tensor([-1.0, 1.0]), torch.tensor([0.3, 0.7]), 0.2
+
+    def velocity(x: Tensor, t: float) -> Tensor:
+        variance = t**2 * width**2 + (1 - t) ** 2
+        away = x - t * means  # [row, mode]
+        mode = (shares.log() - away.square() / (2 * variance)).softmax(1)
+        return (mode * (means + (t * width**2 - (1 - t)) / variance * away)).sum(1, keepdim=True)
+
+    torch.manual_seed(0)
+    drawn = integrate(velocity, torch.randn(40_000, 1), steps)[:, 0]
+    assert float((drawn > 0).double().mean()) == pytest.approx(0.7, abs=0.01)
+    for mean, mode in ((1.0, drawn[drawn > 0]), (-1.0, drawn[drawn < 0])):
+        assert float(mode.mean()) == pytest.approx(mean, abs=0.01)
+        assert float(mode.std()) == pytest.approx(width, rel=0.03)
+
+
 def test_a_trained_flow_draws_from_the_distribution_of_its_data() -> None:
     torch.manual_seed(0)
 

@@ -24,6 +24,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_jets.config import MethodSettings, ModelSettings, Recipe
+from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets, offsets_of
 from ssl_jets.methods._method import Method
 from ssl_jets.nn import masking
@@ -111,8 +112,18 @@ class BottleneckMaskedAutoencoder(Method):
 
     @torch.no_grad()
     def reconstruct(self, jets: Jets) -> Jets:
-        """Reconstruct jets from their z alone: median multiplicity, most probable kinds, predicted features."""
-        z = project_to_sphere(self.encoder(self.learned(jets), z_only=True).z)
+        """Reconstruct jets from the z of their visible particles: median multiplicity, most probable kinds, features.
+
+        Particles are hidden as in training, with torch's generator: the z of a whole jet would give too many.
+
+        Raises:
+            UsageError: the method was trained to predict hidden particles only.
+        """
+        if self.cfg.predict == "hidden":
+            raise UsageError("no jet can be reconstructed", where="method.predict", found="hidden", allowed=["all"])
+        jets = self.learned(jets)
+        seen = masking.visible(jets, masking.hide(jets, self.cfg.mask, self.cfg.mask_ratio))
+        z = project_to_sphere(self.encoder(seen, z_only=True).z)
         offsets = offsets_of(self.counts.quantile(z, z.new_full((len(z),), 0.5)))
         ranks = torch.arange(int(offsets[-1]), device=z.device) - torch.repeat_interleave(offsets[:-1], offsets.diff())
         values, logits = self._decode(z, offsets, ranks)

@@ -5,11 +5,12 @@
     L   = mean over jets of mean over its particles of
           |v(x_t, t, z) - (x - n)|^2 averaged over the features + w CE(kind and charge | x_t, t, z) + `FeatureHead`
           + c CE(number of particles | z) + a |A z - observables(x)|
-          + |prior velocity(z_t, t) - (z - n_z)|^2 with z cut from the gradient
+          + |prior velocity(u_t, t) - (u - n_u)|^2 with u = u(g(x)) cut from the gradient
 
 Diff-AE (Preechakul et al., arXiv:2111.15640) on sets, by flow matching (Lipman et al., arXiv:2210.02747). The fixed
 scale of z keeps the encoder from outgrowing the noise s, which trains the decoder between the z of two jets. The prior
-is a flow over z, for generation: z ~ prior, n ~ p(n | z), x ~ p(x | z, n), rescaled to the pt predicted from z.
+is a flow over u(g(x)), for generation: u ~ prior, z = u + s e, n ~ p(n | z), x ~ p(x | z, n), rescaled to the pt
+predicted from z.
 """
 
 from __future__ import annotations
@@ -81,12 +82,14 @@ class DiffusionAutoencoder(Method):
         noised_z = add_noise(jets, z, self.cfg.blur)
         condition = self._condition(noised_z, jets.offsets, self.encoder.features.present(jets))
         velocity_error, kind_error, decoded = self.decoder.errors(values, kinds, noise, t, condition)
+        u_noise = random.normal_per_jet(jets, self.encoder.dim)
+        noised_u, velocity_u = interpolant(project_to_sphere(z.detach()), u_noise, t)
         parts = {
             "flow_loss": jets.mean(velocity_error).mean(),
             "kind_loss": jets.mean(kind_error).mean(),
             "count_loss": self.counts.error(noised_z, jets.lengths).mean(),
             "observables_loss": self.observables.error(noised_z, jets, self.encoder.features).mean(),
-            "prior_loss": self._prior_error(jets, project_to_sphere(z.detach()), t).mean(),
+            "prior_loss": torch.square(self.prior(noised_u, t) - velocity_u).mean(),
         }
         declared = target_loss(self.targets_out, decoded, jets, self.encoder.features)
         weights = (1.0, self.cfg.kind_weight, self.cfg.count_weight, self.cfg.observables_weight, 1.0)
@@ -100,20 +103,15 @@ class DiffusionAutoencoder(Method):
         self.observables.fit_statistics(batches, self.encoder.features)
         self.present.copy_(torch.stack([self.encoder.features.present(jets) for jets in batches]).amax(0))
 
-    def _prior_error(self, jets: Jets, z: Tensor, t: Tensor) -> Tensor:
-        """Return the squared error of the prior's velocity, averaged over the dimensions of z, `[jet]`."""
-        noised, velocity = interpolant(z, random.normal_per_jet(jets, self.encoder.dim), t)
-        return torch.square(self.prior(noised, t) - velocity).mean(1)
-
     @staticmethod
     def _condition(z: Tensor, offsets: Tensor, present: Tensor) -> Condition:
         """Return the condition of jets without known particles: all particles are generated."""
         return Condition(z, offsets, torch.ones(int(offsets[-1]), dtype=torch.bool, device=z.device), present)
 
     @torch.no_grad()
-    def decode(self, z: Tensor, counts: Tensor, noise: Tensor) -> Jets:
-        """Decode z `[jet, dim]`, multiplicities int64 `[jet]` and normal noise `[particle, TARGETS + 1]` to jets."""
-        condition = self._condition(project_to_sphere(z), offsets_of(counts), self.present)
+    def decode(self, z: Tensor, counts: Tensor, noise: Tensor, blur: Tensor | float = 0.0) -> Jets:
+        """Decode u(z) + `blur`, multiplicities int64 `[jet]` and normal noise `[particle, TARGETS + 1]` to jets."""
+        condition = self._condition(project_to_sphere(z) + blur, offsets_of(counts), self.present)
         values, kinds = self.decoder.sample(noise, condition, self.cfg.steps)
         jets = self.only_learned(Jets(self.encoder.features.particles(values, kinds), condition.offsets))
         if self.cfg.observables_weight:
@@ -142,8 +140,10 @@ class DiffusionAutoencoder(Method):
 
     @torch.no_grad()
     def generate(self, jets: int) -> Jets:
-        """Draw new jets: z from the prior, n from p(n | z), particles from p(x | z, n)."""
+        """Draw new jets: z from the prior, with noise, n from p(n | z), particles from p(x | z, n)."""
         device = self.encoder.features.mean.device
         z = self.prior.sample(torch.randn(jets, self.encoder.dim, device=device), self.cfg.steps)
-        counts = self.counts.quantile(project_to_sphere(z), torch.rand(jets, device=device))
-        return self.decode(z, counts, torch.randn(int(counts.sum()), TARGETS + 1, device=device))
+        # p(n | z) and p(x | z, n) are of a noised z: without noise new jets would vary less than real ones.
+        blur = self.cfg.blur * torch.randn_like(z)
+        counts = self.counts.quantile(project_to_sphere(z) + blur, torch.rand(jets, device=device))
+        return self.decode(z, counts, torch.randn(int(counts.sum()), TARGETS + 1, device=device), blur)

@@ -11,7 +11,8 @@ MAR (Li et al., arXiv:2406.11838) on sets, with a rectified flow (arXiv:2209.030
 interact in encoder and decoder only. A new jet begins with n drawn from the multiplicities of the training jets, all
 hidden; in each of K rounds the model draws some of the hidden particles, independent of each other given c, until
 cos(pi/2 k/K) of them are left after round k. Mask tokens go by pT rank among the hidden particles, in training and in
-generation, so that a visible particle does not bracket the pt of a hidden one.
+generation, so that a visible particle does not bracket the pt of a hidden one. Columns that are not drawn, such as
+features of a schema, are hidden in half of the batches, as they are in generation.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from ssl_jets.nn import masking, random
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import TARGETS
 from ssl_jets.nn.flow import ParticleFlow
-from ssl_jets.nn.heads import learned_columns
+from ssl_jets.nn.heads import drawn_columns_only, learned_columns
 from ssl_jets.nn.transformer import Transformer
 
 
@@ -81,6 +82,9 @@ class MaskedAutoregression(Method):
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the squared error of the velocity and the cross-entropy on the kind of the hidden particles."""
+        drawn = drawn_columns_only(jets)
+        if drawn.columns != jets.columns and random.once() < 0.5:  # the encoder learns to read drawn particles
+            jets = drawn
         hidden = masking.hide_most(jets, self.cfg.least_hidden)  # bool [particle]
         decoded = self._decode(jets, hidden, masking.hidden_pt_rank(jets, hidden))  # [hidden particle, width]
         masked = jets.keep(hidden)

@@ -29,6 +29,7 @@ from ssl_jets.nn.autoregressive.density import ParticleDensity
 from ssl_jets.nn.autoregressive.growing import GrowingJets
 from ssl_jets.nn.autoregressive.totals import STATE, JetTotals, pt_before_each, totals_of
 from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.heads import drawn_columns_only
 from ssl_jets.nn.transformer import Transformer
 
 
@@ -78,7 +79,7 @@ class NextParticle(Method):
         totals = totals_of(jets)
         state, pt_before = self.totals.state(jets, totals), pt_before_each(jets, totals)
         z = self.encoder(jets.keep(prefix), z_only=True).z
-        rest = jets.keep(~prefix)
+        rest = drawn_columns_only(jets.keep(~prefix))
         h = self._decode(z, rest, state[~prefix], jets.place[~prefix])
         errors = self.density.errors(h, rest, pt_before[~prefix], self.encoder.features)
         kind, pt, direction, flow = rest.mean(errors).mean(0)
@@ -99,8 +100,7 @@ class NextParticle(Method):
 
     def _embedded(self, jets: Jets) -> Tensor:
         """Return the particles as the causal transformer reads them, `[particle, decoder width]`."""
-        read = jets.without([name for name in jets.columns if name not in COLUMNS])
-        embedded: Tensor = self.particles_in(self.encoder.embedded(read)).float()
+        embedded: Tensor = self.particles_in(self.encoder.embedded(jets)).float()
         return embedded
 
     def _inputs(self, before: Tensor, state: Tensor, place: Tensor) -> Tensor:

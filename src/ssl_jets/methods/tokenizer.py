@@ -42,8 +42,8 @@ class Tokenizer(Method):
 
         codes: int = Field(default=512, ge=2)
         """Size of the codebook."""
-        code_width: int = Field(default=16, ge=1)
-        """Dimension of a code's vector."""
+        code_width: int = Field(default=16, ge=3)
+        """Dimension of a code's vector; LayerNorm leaves two different vectors of width 2, and one of width 1."""
         decoder_blocks: int = Field(default=3, ge=1)
         """Blocks of the decoder."""
         decoder_width: int = Field(default=64, ge=16, multiple_of=16)

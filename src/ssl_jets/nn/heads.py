@@ -149,6 +149,19 @@ def learned_columns(trained: Collection[str]) -> tuple[str, ...]:
     return tuple(name for name in COLUMNS if needs[name] <= set(trained))
 
 
+def drawn_columns_only(jets: Jets) -> Jets:
+    """Return jets without the columns that no decoder draws, such as features of a schema and charges without kinds.
+
+    A generator that reads its own particles has to be trained with these alone: weights of further columns would be
+    read without them while drawing.
+
+    Example:
+        >>> drawn_columns_only(Jets.of([[[9.0, 0.1, 0.0, -1.0]]], ("pt", "deta", "dphi", "charge"))).columns
+        ('pt', 'deta', 'dphi')
+    """
+    return jets.without(set(jets.columns) - set(learned_columns(jets.columns)))
+
+
 class CountHead(nn.Module):
     """Multiplicity distribution p(n | z), with a class for each n from 1 to `most`; larger n count as `most`."""
 

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.nn import random
 from ssl_jets.nn.collectives import gather
@@ -96,7 +97,14 @@ class BatchNorm(nn.Module):
 
 
 def project_to_sphere(z: Tensor) -> Tensor:
-    """Divide z `[jet, dim]` by the root mean square of its components: a point on the sphere of radius sqrt(dim)."""
+    """Divide z `[jet, dim]` by the root mean square of its components: a point on the sphere of radius sqrt(dim).
+
+    Raises:
+        UsageError: z is one number, of which only the sign would be left, without a gradient.
+    """
+    if z.shape[1] == 1:
+        hint = "model.z_width=2, or more class tokens by model.z_tokens"
+        raise UsageError("z of one number has no direction to learn", where="model.z_width", found=1, hint=hint)
     return nn.functional.normalize(z, dim=1) * math.sqrt(z.shape[1])
 
 

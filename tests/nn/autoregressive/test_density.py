@@ -163,6 +163,24 @@ def test_drawn_kinds_and_pts_have_the_density(density: ParticleDensity, features
     assert ks_distance(sorted_draws, share) < 1.95 / math.sqrt(len(sorted_draws))
 
 
+def test_energy_and_track_are_drawn_in_the_units_of_the_loss(
+    monkeypatch: pytest.MonkeyPatch, density: ParticleDensity, features: Features, jets: Jets
+) -> None:
+    """A flow that ends at the targets of one particle, as `_flow_error` has them, draws its E / pt and its track."""
+    values, charge = features.targets(jets)[0], jets.column("charge")
+    row = int((charge != 0).nonzero()[0])
+    relative = values[row, :1] * features.std[0] / features.std[1]
+    goal = torch.cat([values[row, 1:2] - relative, values[row, 5:11]])
+    monkeypatch.setattr(density.flow, "forward", lambda x, t, _condition: (goal - x) / (1 - t)[:, None])
+    some = jets.select(torch.full((300,), 2))
+    torch.manual_seed(0)
+    drawn = density.draw(torch.randn(1500, WIDTH), some, torch.full((300,), 10.0), features)
+    ratio = (jets.column("energy") / jets.column("pt"))[row].clamp(min=1)
+    torch.testing.assert_close(drawn[:, 3] / drawn[:, 0], ratio.expand(300), rtol=1e-4, atol=0)
+    tracks = drawn[drawn[:, 4] != 0, 6:]
+    torch.testing.assert_close(tracks, jets.particles[row, 6:].expand_as(tracks), rtol=1e-3, atol=1e-5)
+
+
 def test_drawn_particles_are_possible(density: ParticleDensity, features: Features, jets: Jets) -> None:
     some = jets.select(torch.full((500,), 2))
     torch.manual_seed(0)

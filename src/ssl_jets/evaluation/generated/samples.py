@@ -82,20 +82,19 @@ class Samples:
             Observed.of(real.select(real_rows[jets : 2 * jets])),
         )
 
-    @property
-    def kinds(self) -> list[str]:
-        """Kinds of particles of the real jets; none if a sample has no kinds."""
+    def kinds(self, *samples: Observed) -> list[str]:
+        """Return the kinds of particles of any of these samples; none if the generated or real jets have no kinds."""
         if not all(name in sample.observed for name in KINDS for sample in (self.generated, self.real)):
             return []
-        return [name for name in KINDS if self.real.observed[name].any()]
+        return [name for name in KINDS if any(sample.observed[name].any() for sample in samples)]
 
     def distances(self, seed: int) -> Iterator[Distance]:
         """Yield the distance of every observable, then of every spectrum."""
-        units = JET_OBSERVABLES | dict.fromkeys(self.kinds, "1")
+        units = JET_OBSERVABLES | dict.fromkeys(self.kinds(self.real, self.generated), "1")
         for name, unit in units.items():
             label = name if name in JET_OBSERVABLES else f"particles ({name})"
             yield self._distance(label, "jets", unit, partial(Observed.sample, name=name), seed)
-        for kind in (None, *self.kinds):
+        for kind in (None, *self.kinds(self.real)):
             for name, unit in SPECTRA.items():
                 spectrum = partial(Observed.spectrum, column=name, kind=kind, max_jets=SPECTRUM_JETS)
                 yield self._distance(_spectrum_label(name, kind), "particles", unit, spectrum, seed)
@@ -116,11 +115,11 @@ class Samples:
         for name, unit in JET_OBSERVABLES.items():
             if any(len(sample.sample(name).values) for sample in (self.real, self.other)):
                 yield self._histogram(name, "jets", unit, partial(Observed.sample, name=name))
-        columns = [(name, None) for name in SPECTRA] + [("pt", kind) for kind in self.kinds]
+        columns = [(name, None) for name in SPECTRA] + [("pt", kind) for kind in self.kinds(self.real)]
         for name, kind in columns:
             values = partial(Observed.spectrum, column=name, kind=kind)
             yield self._histogram(_spectrum_label(name, kind), "particles", SPECTRA[name], values)
-        if self.kinds:
+        if self.kinds(self.real):
             edges = np.arange(len(KINDS) + 1) - 0.5
             yield self._histogram("kind", "particles", "1", partial(Observed.spectrum, column="kind"), edges)
 
