@@ -225,6 +225,7 @@ class Planner:
     def _job(self, settings: RunSettings[FinetuneSettings], mode: str, batches: str = "") -> Job:
         tree = settings.model_dump(mode="json")
         tree["method"] |= {"mode": mode, "unfreeze": 0.0}  # all blocks, as at the end of gradual unfreezing
+        tree["train"] |= {"devices": 1}  # of all processes, each takes such a batch
         return Job(tree, self.labels, batches, self.target, [target._asdict() for target in self.particles])
 
     def _batches(self, size: int, number: int) -> Path:
