@@ -25,8 +25,8 @@ from ssl_jets.finetuning.particles import particle_targets
 from ssl_jets.finetuning.settings import FinetuneSettings, check_mode_and_batch
 from ssl_jets.finetuning.setup import count_targets, in_batches, open_labelled
 from ssl_jets.jets import Jets, concatenate
-from ssl_jets.model import default_device
 from ssl_jets.runtime.console import Log
+from ssl_jets.runtime.gpu import default_device
 from ssl_jets.runtime.launcher import environment_alone
 from ssl_jets.runtime.memory import available, format_bytes, parse_memory
 from ssl_jets.runtime.terminal import plain_table

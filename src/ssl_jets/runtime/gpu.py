@@ -21,3 +21,8 @@ def count_gpus() -> int:
         found, hint = str(error).partition("\n")[0], "CUDA_VISIBLE_DEVICES= before the command computes on the CPU"
         raise SslJetsError("torch cannot use the GPU of this machine", found=found, hint=hint) from error
     return torch.cuda.device_count()
+
+
+def default_device(device: torch.device | str | None = None) -> torch.device:
+    """Return the named device; by default the GPU, or the CPU of a machine without one."""
+    return torch.device(device or ("cuda" if count_gpus() else "cpu"))
