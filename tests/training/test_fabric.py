@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,6 +106,39 @@ def test_all_gpus_are_used_but_one_in_a_notebook(
 def test_more_processes_than_gpus_are_refused(asked: Callable[..., dict[str, Any]]) -> None:
     with pytest.raises(UsageError, match=r"(?s)fewer GPUs than.*found: +2.*--devices"):
         asked(2, devices=3)
+
+
+def test_processes_that_fabric_started_end_with_the_first_one(
+    asked: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(module, "end_with_parent", lambda: calls.append("end"))
+    for name, value in {"NODE_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    for local_rank, gpus in (("0", 2), ("1", 2), ("1", 0)):  # on CPUs gloo notices the lost connection
+        monkeypatch.setenv("LOCAL_RANK", local_rank)
+        asked(gpus, devices=2)
+    assert calls == ["end"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
+def test_a_process_ends_with_its_parent() -> None:
+    child = "import time; from ssl_jets.runtime.launcher import end_with_parent; end_with_parent()\n"
+    child += "print('on', flush=True); time.sleep(60)"
+    parent = "import os, subprocess, sys; process = subprocess.Popen([sys.executable, '-c', sys.argv[1]], "
+    parent += "stdout=subprocess.PIPE); print(process.stdout.read(2) == b'on', process.pid, flush=True); os._exit(1)"
+    with subprocess.Popen([sys.executable, "-c", parent, child], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        began, pid = process.stdout.readline().split()
+    assert began == "True"
+    ended = False
+    for _ in range(100):
+        status = Path(f"/proc/{pid}/stat")  # a process that nobody waited for is a zombie, Z
+        ended = not status.is_file() or ") Z " in status.read_text()
+        if ended:
+            break
+        time.sleep(0.1)
+    assert ended
 
 
 def test_a_driver_that_is_too_old_is_named_and_the_way_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

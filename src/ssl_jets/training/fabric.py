@@ -17,7 +17,7 @@ from lightning_fabric.strategies.strategy import Strategy
 from ssl_jets.config import TrainSettings
 from ssl_jets.errors import UsageError
 from ssl_jets.runtime.gpu import count_gpus
-from ssl_jets.runtime.launcher import join
+from ssl_jets.runtime.launcher import end_with_parent, join
 from ssl_jets.runtime.precision import resolve_precision
 from ssl_jets.runtime.process_group import COLLECTIVE_TIMEOUT, connecting
 from ssl_jets.runtime.threads import allowed_threads
@@ -50,6 +50,8 @@ def make_fabric(settings: TrainSettings) -> Fabric:
     device = "cuda" if gpus else "cpu"
     launch = join()
     joins = launch is not None and not launch.by_fabric
+    if gpus and launch is not None and launch.by_fabric and launch.rank:
+        end_with_parent()
     notebook = launch is None and hasattr(sys, "ps1")  # Fabric starts processes by running the script again
     devices = settings.devices or (1 if notebook else max(1, gpus))
     if notebook and devices > 1:
