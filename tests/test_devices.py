@@ -28,10 +28,11 @@ from ssl_jets.nn.augment import AUGMENTATIONS, Views, make_view
 from ssl_jets.nn.domain.distance import SCALES, coral, mmd, sinkhorn
 from ssl_jets.nn.masking import MaskStrategy, hide
 from ssl_jets.nn.tasks import TaskSettings
+from ssl_jets.training.fabric import Bf16Arithmetic
 from ssl_jets.training.placement import gather_moments
 from ssl_jets.training.run_folder import TrainingRun
 from ssl_jets.training.state import TrainingState
-from support.pretended_device import DeviceError, There, fabric_there, pretended_device
+from support.pretended_device import DeviceError, There, fabric_there, pretended_cuda, pretended_device
 from support.small_models import build_method, made_jets, tiny_encoder
 
 LABELS = ("QCD", "Hbb", "Tbqq")
@@ -89,6 +90,19 @@ def test_a_loss_and_its_gradient_are_the_same_there(name: str, jets: Jets, devic
         gradients = [float(weight.grad.abs().sum()) for weight in moved.parameters() if weight.grad is not None]
         found.append([float(loss.detach()), *gradients])
     assert found[1] == pytest.approx(found[0], rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_a_loss_in_bf16_is_the_same_on_cuda(name: str, jets: Jets) -> None:
+    method = build_method(name, jets, blocks=1)
+    torch.manual_seed(0)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        here = float(method(jets, 0.3)["loss"])
+    with pretended_cuda() as device:
+        wrapped = fabric_there(Bf16Arithmetic("cuda")).setup_module(method)
+        torch.manual_seed(0)
+        there = float(wrapped(jets.to(device), 0.3)["loss"])
+    assert there == pytest.approx(here, rel=0.01)
 
 
 @pytest.mark.slow

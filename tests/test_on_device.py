@@ -59,7 +59,7 @@ def test_z_is_that_of_the_cpu(batch: Jets) -> None:
     torch.testing.assert_close(there, here, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["supervised", "mae"])
+@pytest.mark.parametrize("name", ["supervised", "mae", "next_particle"])
 def test_a_step_has_finite_gradients(name: str, batch: Jets) -> None:
     method = build_method(name, batch).to(DEVICE)
     with torch.autocast(DEVICE.type, torch.bfloat16):

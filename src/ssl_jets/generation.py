@@ -16,10 +16,11 @@ from ssl_jets.data.write import check_suffix, energies, write_jets
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
-from ssl_jets.model import default_device
 from ssl_jets.model_file import load_method, load_model
+from ssl_jets.nn.random import kept_state
 from ssl_jets.records.particles import impossible
 from ssl_jets.runtime.atomic import check_output
+from ssl_jets.runtime.gpu import default_device
 from ssl_jets.runtime.signals import Interrupted, Watch
 
 BATCH = 256
@@ -58,7 +59,7 @@ def generate(
 ) -> GenerateSummary:
     """Write new jets of a model to a ROOT file in the JetClass layout, in bounded memory.
 
-    The same model, seed, device and number of jets give the same jets. A jet that readers would refuse, without
+    On a CPU, the same model, seed and number of jets give the same jets. A jet that readers would refuse, without
     particles or with a value that no particle can have, is drawn again and counted. The file has no column that the
     training jets lacked.
 
@@ -156,7 +157,7 @@ def _batches(
 
 def _draw(method: Method, jets: int, seed: int, number: int, device: torch.device) -> Jets:
     """Generate batch `number`, on the CPU; the global random state is left unchanged."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
+    with kept_state(device), torch.no_grad():
         torch.manual_seed(hash((seed, number)) % 2**63)
         batch = method.only_learned(method.generate(jets))
     if len(batch) != jets:

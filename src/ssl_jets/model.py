@@ -21,6 +21,7 @@ from ssl_jets.nn.particles.heads import ParticleHeads
 from ssl_jets.nn.regression import Regressor
 from ssl_jets.records.packing import constituents, pack
 from ssl_jets.runtime.console import log
+from ssl_jets.runtime.gpu import default_device
 from ssl_jets.runtime.precision import SCORES_PRECISION, Precision, PrecisionSetting, autocast, resolve_precision
 from ssl_jets.runtime.short_repr import ShortRepr
 from ssl_jets.runtime.threads import map_in_order
@@ -209,11 +210,6 @@ def _log_suspicions(jets: Jets) -> None:
 
         for line in suspicions_in_memory(jets):
             log(line)
-
-
-def default_device(device: torch.device | str | None = None) -> torch.device:
-    """Return the named device; by default the GPU, or the CPU of a machine without one."""
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def embed_jets(

@@ -40,6 +40,12 @@ def test_a_look_is_the_same_twice_and_disturbs_nothing(batch: Jets) -> None:
     assert all(parameter.grad is None for parameter in method.parameters())
 
 
+def test_a_look_asks_no_other_gpu_of_the_machine(batch: Jets, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)  # torch would warn, and read the state of each
+    method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch, blocks=1))
+    assert Monitor(batch, 64, len(CLASSES)).check(method, 0.0).metrics
+
+
 def test_the_loss_is_that_of_all_held_out_jets_whatever_the_batch_size(batch: Jets) -> None:
     method = Supervised(Supervised.Config(), tiny_encoder(batch, blocks=1), CLASSES)
     expected = {name: float(value.detach()) for name, value in method(batch, 0.0).items()}

@@ -160,6 +160,7 @@ def test_the_plan_holds_each_candidate_and_the_stream_against_the_memory(
     assert found.memory == 6000
     assert len(found.rows) == 4 * 3 + 2 * 2 == len(fake)
     assert {asked["unfreeze"] for asked in fake} == {0.0}  # all that is thawed at the end counts
+    assert {asked["devices"] for asked in fake} == {1}  # by default all GPUs: each dry run would start others
     chosen = [row.candidate for row in found.rows if row.fits(found.memory)]
     assert {(c.mode, c.batch_size, c.checkpointing) for c in chosen} == {
         ("full", 4, False), ("full", 4, True), ("lora", 16, True), ("lora", 4, False), ("lora", 4, True),

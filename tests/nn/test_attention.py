@@ -167,18 +167,27 @@ def test_autocast_does_not_lower_the_precision_of_float32_inputs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "cuda", "biased", "fused"),
+    ("dtype", "cuda", "biased", "width", "fused"),
     [
-        (torch.bfloat16, True, False, True),
-        (torch.float16, True, False, True),
-        (torch.float32, True, False, False),
-        (torch.bfloat16, True, True, False),
-        (torch.bfloat16, False, False, False),
+        (torch.bfloat16, (8, 0), False, 8, True),
+        (torch.float16, (12, 0), False, 256, True),
+        (torch.float32, (8, 0), False, 8, False),
+        (torch.bfloat16, (8, 0), True, 8, False),
+        (torch.bfloat16, None, False, 8, False),
+        (torch.bfloat16, (8, 0), False, 12, False),
+        (torch.bfloat16, (8, 0), False, 264, False),
+        (torch.bfloat16, (7, 5), False, 8, False),
     ],
 )
 @pytest.mark.parametrize("causal", [False, True])
-def test_the_fused_kernel_is_chosen_only_on_cuda_in_half_precision_without_bias(
-    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, cuda: bool, biased: bool, fused: bool, causal: bool
+def test_the_fused_kernel_is_chosen_only_where_it_works(
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: torch.dtype,
+    cuda: tuple[int, int] | None,
+    biased: bool,
+    width: int,
+    fused: bool,
+    causal: bool,
 ) -> None:
     calls: list[tuple[Any, ...]] = []
 
@@ -188,9 +197,10 @@ def test_the_fused_kernel_is_chosen_only_on_cuda_in_half_precision_without_bias(
         return q
 
     monkeypatch.setattr(module, "_variable_length", lambda: module._Kernel(kernel, {"is_causal": True}))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: cuda)
     lengths = [2, 5, 3]
     layout = layout_of(lengths, causal)
-    inputs = [x.detach().to(dtype) for x in random_qkv(lengths, torch.float32)]
+    inputs = [torch.randn(10, HEADS, width).to(dtype) for _ in range(3)]
     if cuda:
         inputs = [x.as_subclass(PretendCuda) for x in inputs]
     attend(*inputs, layout, random_bias(layout, dtype) if biased else None)
@@ -200,6 +210,27 @@ def test_the_fused_kernel_is_chosen_only_on_cuda_in_half_precision_without_bias(
         assert from_offsets.dtype == to_offsets.dtype == torch.int32
         assert from_offsets.tolist() == to_offsets.tolist() == [0, 2, 7, 10]
         assert longest == longest_key == 5
+
+
+def test_a_batch_without_jets_has_no_attention_on_a_gpu() -> None:
+    empty = torch.zeros(0, HEADS, 8, dtype=torch.bfloat16).as_subclass(PretendCuda)
+    assert attend(empty, empty, empty, layout_of([])).shape == (0, HEADS, 8)
+
+
+def test_a_mask_keeps_cudnn_out_on_a_gpu_and_nothing_else_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, k, v = (torch.randn(2, HEADS, 3, WIDTH) for _ in range(3))
+    visible = torch.tensor([[True, True, False], [True, True, True]])[:, None, None]
+    expected, compute, allowed = module.fused_attention(q, k, v, visible), module.scaled_dot_product_attention, []
+
+    def computed(*args: Any) -> Tensor:
+        allowed.append([getattr(torch.backends.cuda, f"{name}_sdp_enabled")() for name in ("cudnn", "mem_efficient")])
+        return compute(*args)
+
+    monkeypatch.setattr(module, "scaled_dot_product_attention", computed)
+    there = [x.as_subclass(PretendCuda) for x in (q, k, v)]
+    torch.testing.assert_close(module.fused_attention(*there, visible).as_subclass(Tensor), expected)
+    assert allowed == [[False, True]]
+    assert torch.backends.cuda.cudnn_sdp_enabled()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

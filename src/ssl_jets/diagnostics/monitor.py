@@ -26,6 +26,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.augment import Views, make_view
 from ssl_jets.nn.encoder import BaseEncoder, Encoded, random_like
+from ssl_jets.nn.random import kept_state
 from ssl_jets.nn.task_weights import Mean, mean_of_batches
 
 CHECK_JETS = 512
@@ -238,7 +239,7 @@ def evaluating(method: Method) -> Iterator[None]:
     modes = [(module, module.training) for module in method.modules()]
     method.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), kept_state(_device(method)):
             torch.manual_seed(0)
             yield
     finally:

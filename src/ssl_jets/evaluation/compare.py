@@ -25,10 +25,10 @@ from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows, sm
 from ssl_jets.evaluation.result import TRAINED, Evaluation, ModelFacts, ZMap
 from ssl_jets.evaluation.settings import EvaluateSettings
 from ssl_jets.evaluation.single_model import Measured, head_metrics, measure, regressed_metrics
-from ssl_jets.model import default_device
 from ssl_jets.model_file import load_model
 from ssl_jets.runtime.atomic import check_folder
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
+from ssl_jets.runtime.gpu import default_device
 
 ENSEMBLE = "ensemble"
 CKA_JETS = 5000

@@ -35,10 +35,11 @@ from ssl_jets.evaluation.regressed import measure_targets
 from ssl_jets.evaluation.result import METRICS, Evaluation, InputFile, ModelFacts, UsedSettings, ZMap
 from ssl_jets.evaluation.settings import EvaluateSettings
 from ssl_jets.jets import Jets
-from ssl_jets.model import default_device, with_columns
+from ssl_jets.model import with_columns
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.runtime.atomic import check_folder
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
+from ssl_jets.runtime.gpu import default_device
 from ssl_jets.runtime.precision import native_precision
 
 

@@ -29,6 +29,7 @@ from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import parameter_count
 from ssl_jets.nn.particles.heads import ParticleTarget
 from ssl_jets.runtime.allocator import SHORTAGE, is_shortage, tune_memory
+from ssl_jets.runtime.gpu import count_gpus
 from ssl_jets.runtime.memory import available, in_use, peak
 from ssl_jets.training.fabric import make_fabric
 from ssl_jets.training.run_setup import make_monitor
@@ -125,7 +126,7 @@ def _jets(fields: dict[str, Any]) -> Jets:
 def main() -> None:
     """Measure the job on standard input."""
     tune_memory()
-    if not torch.cuda.is_available() and sys.platform.startswith("linux"):
+    if not count_gpus() and sys.platform.startswith("linux"):
         # Beyond the free memory the machine would swap, or kill some other process.
         cpu, hard = torch.device("cpu"), resource.getrlimit(resource.RLIMIT_DATA)[1]
         limit = available(cpu) + peak(cpu)

@@ -21,11 +21,11 @@ from ssl_jets.embedding.predictions import ScoresOutput
 from ssl_jets.errors import UsageError
 from ssl_jets.finetuning.finetune import finetune
 from ssl_jets.finetuning.settings import FinetuneSettings
-from ssl_jets.model import default_device
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import Encoded
 from ssl_jets.runtime.atomic import check_output
 from ssl_jets.runtime.console import Log, to_stderr
+from ssl_jets.runtime.gpu import default_device
 from ssl_jets.runtime.launcher import join
 from ssl_jets.runtime.overwriting import check_apart
 from ssl_jets.runtime.precision import SCORES_PRECISION

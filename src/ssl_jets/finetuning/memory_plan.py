@@ -25,8 +25,8 @@ from ssl_jets.finetuning.particles import particle_targets
 from ssl_jets.finetuning.settings import FinetuneSettings, check_mode_and_batch
 from ssl_jets.finetuning.setup import count_targets, in_batches, open_labelled
 from ssl_jets.jets import Jets, concatenate
-from ssl_jets.model import default_device
 from ssl_jets.runtime.console import Log
+from ssl_jets.runtime.gpu import default_device
 from ssl_jets.runtime.launcher import environment_alone
 from ssl_jets.runtime.memory import available, format_bytes, parse_memory
 from ssl_jets.runtime.terminal import plain_table
@@ -225,6 +225,7 @@ class Planner:
     def _job(self, settings: RunSettings[FinetuneSettings], mode: str, batches: str = "") -> Job:
         tree = settings.model_dump(mode="json")
         tree["method"] |= {"mode": mode, "unfreeze": 0.0}  # all blocks, as at the end of gradual unfreezing
+        tree["train"] |= {"devices": 1}  # of all processes, each takes such a batch
         return Job(tree, self.labels, batches, self.target, [target._asdict() for target in self.particles])
 
     def _batches(self, size: int, number: int) -> Path:

@@ -7,11 +7,18 @@ cut, or distributed over ranks.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import torch
 from torch import Tensor
 
 from ssl_jets.jets import Jets
 from ssl_jets.nn.collectives import from_first_rank
+
+
+def kept_state(device: torch.device) -> AbstractContextManager[None]:
+    """Return the context that restores torch's random state of the CPU and of `device`, and asks no other GPU."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 def uniform(jets: Jets) -> Tensor:

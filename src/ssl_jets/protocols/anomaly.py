@@ -19,7 +19,6 @@ from ssl_jets.evaluation.probes.results import COLUMNS, OBSERVABLES, RANDOM
 from ssl_jets.evaluation.result_base import plain
 from ssl_jets.evaluation.settings import EvaluateSettings
 from ssl_jets.evaluation.zfile import labelled_sides
-from ssl_jets.model import default_device
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import random_like
 from ssl_jets.protocols.anomaly_result import (
@@ -34,6 +33,7 @@ from ssl_jets.protocols.anomaly_result import (
 from ssl_jets.protocols.anomaly_scores import READERS, cwola, distance_scores, supervised
 from ssl_jets.protocols.cache import ResultCache
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
+from ssl_jets.runtime.gpu import default_device
 from ssl_jets.runtime.reading import sha256_of
 
 MIN_BACKGROUND_JETS = 100

@@ -30,7 +30,6 @@ from ssl_jets.evaluation.probes.observables import INPUTS
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.finetuning.adaptation_settings import ADAPTED_Z
 from ssl_jets.jets import Jets
-from ssl_jets.model import default_device
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import random_like
 from ssl_jets.pretraining import pretrain, resolve_pretrain
@@ -49,6 +48,7 @@ from ssl_jets.protocols.domain_result import (
 from ssl_jets.protocols.settings import DomainRun
 from ssl_jets.runtime.atomic import write_text
 from ssl_jets.runtime.console import Log, to_stderr
+from ssl_jets.runtime.gpu import default_device
 from ssl_jets.runtime.precision import resolve_precision
 
 

@@ -35,7 +35,6 @@ from ssl_jets.evaluation.probes.observables import INPUTS, observable_inputs
 from ssl_jets.evaluation.result_base import Result
 from ssl_jets.evaluation.settings import EvaluateSettings, LabelSettings
 from ssl_jets.finetuning import finetune, resolve_finetune
-from ssl_jets.model import default_device
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.protocols.cache import ResultCache
 from ssl_jets.protocols.labels_result import (
@@ -52,6 +51,7 @@ from ssl_jets.protocols.labels_result import (
 )
 from ssl_jets.runtime.atomic import open_to_append
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
+from ssl_jets.runtime.gpu import default_device
 
 
 @dataclass(frozen=True)

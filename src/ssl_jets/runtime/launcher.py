@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ SRUN = ("SLURM_PROCID", "SLURM_LOCALID")
 _OF_PROCESS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "NODE_RANK")
 SAFE_PATH = "PYTHONSAFEPATH"
 """Variable with which a new Python does not look for modules in the working folder."""
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,12 @@ def join() -> Launch | None:
     local_rank = _number(environment, "LOCAL_RANK", most=local_world - 1)
     rank = local_rank if by_fabric else _number(environment, "RANK", most=world - 1)
     return Launch(rank, local_rank, world, local_world, by_fabric)
+
+
+def end_with_parent() -> None:
+    """Let Linux kill this process when its parent ends: NCCL would wait for the lost process, and keep its GPU."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def rank() -> int:

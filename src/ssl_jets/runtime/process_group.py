@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from ssl_jets.errors import SslJetsError
+from ssl_jets.runtime.gpu import count_gpus
 from ssl_jets.runtime.launcher import join
 
 COLLECTIVE_TIMEOUT = timedelta(days=30)
@@ -70,10 +71,11 @@ class Ranks:
 
     def device(self) -> torch.device:
         """Return the GPU of this process, or the CPU if there is none."""
-        if not torch.cuda.is_available():
+        gpus = count_gpus()
+        if not gpus:
             return torch.device("cpu")
         launch = join()
-        return torch.device("cuda", (launch.local_rank if launch else 0) % torch.cuda.device_count())
+        return torch.device("cuda", (launch.local_rank if launch else 0) % gpus)
 
 
 def lost_another(error: RuntimeError) -> bool:

@@ -1,9 +1,9 @@
 """Attention within each jet of a packed batch.
 
-On CUDA in half precision it is PyTorch's variable-length flash attention, and with a pair bias its fused attention on
-the padded batch. Elsewhere consecutive jets of equal length form a run, which is one exact batched product without
-padding (`exact.py`); the encoder sorts jets by length, so that runs are long. `benchmarks/results` compares
-them with a padded transformer and PyTorch's fused kernel.
+In half precision on GPUs of Ampere or newer it is PyTorch's variable-length flash attention, and with a pair bias its
+memory-efficient attention on the padded batch. Elsewhere consecutive jets of equal length form a run, which is one
+exact batched product without padding (`exact.py`); the encoder sorts jets by length, so that runs are long.
+`benchmarks/results` compares them with a padded transformer and PyTorch's fused kernel.
 
 Example of runs: lengths 2, 2, 3 are offsets 0, 2, 4, 7 and the runs (first token 0, 2 jets, length 2) and
 (first token 4, 1 jet, length 3).
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from inspect import signature
 from itertools import groupby
@@ -21,6 +21,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from ssl_jets.errors import SslJetsError
 from ssl_jets.nn.attention.exact import ExactAttention
@@ -34,6 +35,7 @@ class AttentionLayout:
         offsets: int64 `[jet + 1]`.
         runs: consecutive jets of equal length as (first token, jets, length).
         causal: a token attends to itself and earlier tokens of its jet only.
+        longest: largest number of tokens of a jet; 0 without jets.
 
     Example:
         >>> AttentionLayout.of(torch.tensor([0, 2, 4, 7])).runs
@@ -43,6 +45,10 @@ class AttentionLayout:
     offsets: Tensor
     runs: list[tuple[int, int, int]]
     causal: bool = False
+    longest: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.longest = max((length for _, _, length in self.runs), default=0)
 
     @classmethod
     def of(cls, offsets: Tensor, causal: bool = False) -> AttentionLayout:
@@ -61,11 +67,6 @@ class AttentionLayout:
     def jets(self) -> int:
         """Number of jets."""
         return len(self.offsets) - 1
-
-    @property
-    def longest(self) -> int:
-        """Largest number of tokens of a jet."""
-        return max(length for _, _, length in self.runs)
 
     def jet_of_token(self) -> Tensor:
         """Return the jet of each token, int64 `[token]`; a GPU is not waited for."""
@@ -90,8 +91,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, layout: AttentionLayout, bias: Seque
         `[token, head, d]`, or `[jet * n, head, d]`.
     """
     queries = None if len(q) == len(k) else len(q) // layout.jets
-    half = q.dtype in (torch.float16, torch.bfloat16)
-    if bias is None and q.is_cuda and half and not (layout.causal and queries) and (kernel := _variable_length()):
+    kernel = _variable_length() if bias is None and layout.jets and _takes(q) else None
+    if kernel is not None and not (layout.causal and queries):
         offsets = layout.offsets.to(torch.int32)
         longest = layout.longest
         causal = kernel.causal if layout.causal else {}
@@ -119,9 +120,30 @@ def _attend_padded(
     if layout.causal:
         bias = bias.masked_fill(torch.ones_like(bias[0, 0], dtype=torch.bool).triu(1), -math.inf)
     asking = padded(q) if queries is None else q.unflatten(0, (jets, queries)).transpose(1, 2)
-    by_head = torch.nn.functional.scaled_dot_product_attention(asking, padded(k), padded(v), bias.to(q.dtype))
+    by_head = fused_attention(asking, padded(k), padded(v), bias.to(q.dtype))
     mixed: Tensor = by_head.transpose(1, 2).flatten(0, 1)  # [jet * query, head, d]
     return mixed[place] if queries is None else mixed
+
+
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, *, dropout: float = 0.0) -> Tensor:
+    """Compute PyTorch's fused attention with a mask in a padded batch, on GPUs not by cuDNN.
+
+    PyTorch 2.11 and newer prefer cuDNN on Hopper and Blackwell. Its gradient with a mask can be NaN for some lengths
+    (github.com/pytorch/pytorch/issues/196678), and it builds a kernel for every shape: each batch has a new one.
+
+    Args:
+        q: queries, `[jet, head, query, d]`.
+        k: keys, `[jet, head, key, d]`.
+        v: values, `[jet, head, key, d]`.
+        mask: added to the scores, or true for visible keys; broadcasts to `[jet, head, query, key]`.
+        dropout: probability of dropout on the attention weights.
+    """
+    if not q.is_cuda:
+        return scaled_dot_product_attention(q, k, v, mask, dropout)
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):  # the others take no mask
+        return scaled_dot_product_attention(q, k, v, mask, dropout)
 
 
 @dataclass(frozen=True)
@@ -141,6 +163,13 @@ def _variable_length() -> _Kernel | None:
         return None
     windowed = "window_size" in signature(varlen_attn).parameters  # torch > 2.10
     return _Kernel(varlen_attn, {"window_size": (-1, 0)} if windowed else {"is_causal": True})
+
+
+def _takes(q: Tensor) -> bool:
+    """Check if the variable-length kernel takes queries: half precision, Ampere or newer, heads of 8, 16, ..., 256."""
+    if not q.is_cuda or q.dtype not in (torch.float16, torch.bfloat16):
+        return False
+    return q.shape[-1] % 8 == 0 and q.shape[-1] <= 256 and torch.cuda.get_device_capability(q.device) >= (8, 0)
 
 
 def single_query_attention(q: Tensor, k: Tensor, v: Tensor, jet: Tensor) -> Tensor:

@@ -22,9 +22,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention as attend
 
 from ssl_jets.jets import KINDS, Jets
+from ssl_jets.nn.attention.attend import fused_attention
 from ssl_jets.nn.foreign.part_checkpoint import translate_part
 from ssl_jets.nn.foreign.registry import Translated
 
@@ -211,7 +211,7 @@ class Block(nn.Module):
             for tokens, w, b in zip((queries, keys, keys), weight, bias, strict=True)
         )
         rate = self.dropout if self.training else 0.0
-        mixed = attend(q, k, v, mask if mask.dtype == torch.bool else mask.to(q.dtype), dropout_p=rate)
+        mixed = fused_attention(q, k, v, mask if mask.dtype == torch.bool else mask.to(q.dtype), dropout=rate)
         update = self.proj(mixed.transpose(1, 2).flatten(2)).unflatten(2, (self.heads, -1))
         update = update * self.head_scale.unsqueeze(1)  # [jet, query, head, d]
         update = (update.transpose(2, 3) if self.swap_heads else update).flatten(2)
