@@ -37,7 +37,7 @@ from torch.overrides import TorchFunctionMode
 
 from ssl_jets import methods
 from ssl_jets.api import read_jets
-from ssl_jets.config import ModelSettings, TrainSettings
+from ssl_jets.config import ModelSettings
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.model import embed_jets
@@ -254,8 +254,9 @@ def actions(run: Run, size: str) -> Iterator[tuple[str, int, Callable[[], object
 
 
 def training_step(run: Run, method: Method, batches: Sequence[Jets]) -> Callable[[], None]:
-    """Return a function that takes one optimizer step with the next batch."""
-    optimizer, rows = make_optimizer(method, TrainSettings()), itertools.cycle(batches)
+    """Return a function that takes one step of the optimizer of the method's recipe with the next batch."""
+    settings = method.recipe.train.model_copy(update={"precision": "bf16-mixed"})
+    optimizer, rows = make_optimizer(method, settings), itertools.cycle(batches)
 
     def step() -> None:
         with autocast(run.device, "bf16-mixed"):
