@@ -137,4 +137,4 @@ def test_a_rare_class_of_large_weight_has_its_share() -> None:
     z = torch.zeros(4000, 1)
     fit_heads(z, jets, tasks, TaskWeights(tasks.forms, learned=True), steps=400, batch_size=64, lr=0.02, seed=0)
     assert tasks.head is not None
-    assert float(tasks.head(z[:1]).softmax(1)[0, 1]) == pytest.approx(0.5, abs=0.03)
+    assert tasks.head(z[:1]).softmax(1)[0, 1].item() == pytest.approx(0.5, abs=0.03)

@@ -146,4 +146,4 @@ def test_the_mean_weight_is_in_checkpoints_and_begins_anew_without(jets: Jets) -
     tasks.load_state_dict({name: value for name, value in before.items() if "head" in name})
     own = tasks.eval()(z[:6], half)[0][LABEL].value
     torch.testing.assert_close(tasks.train()(z[:6], half)[0][LABEL].value, own)
-    assert float(own) != pytest.approx(float(found), rel=0.01)
+    assert own.item() != pytest.approx(found.item(), rel=0.01)
