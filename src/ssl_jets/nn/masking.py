@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ssl_jets.errors import DataError
 from ssl_jets.jets import COLUMNS, KINDS, TRUTH, Jets
 from ssl_jets.nn import random
+from ssl_jets.nn.geometry import delta_r
 from ssl_jets.nn.transformer import Transformer
 
 TRACKS = ("d0", "d0err", "dz", "dzerr")
@@ -122,8 +123,8 @@ def distance_to_one(jets: Jets) -> Tensor:
     """Return the distance dR of each particle from a random particle of its jet, `[particle]`."""
     centre = jets.rank_within(random.uniform(jets)) == 0  # one particle of each jet
     deta = jets.column("deta") - jets.column("deta")[centre][jets.jet_of_particle]
-    turn = (jets.column("dphi") - jets.column("dphi")[centre][jets.jet_of_particle]).abs()
-    return torch.hypot(deta, torch.minimum(turn, 2 * torch.pi - turn))
+    dphi = jets.column("dphi") - jets.column("dphi")[centre][jets.jet_of_particle]
+    return delta_r(deta, dphi)
 
 
 def hide_regions(jets: Jets, regions: int, ratio: float) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ssl_jets.jets import Jets
 from ssl_jets.nn.attention.attend import AttentionLayout
+from ssl_jets.nn.geometry import delta_r
 
 SLICE = 2**16
 """Pairs that pass through the MLP at one time: hidden layers of all pairs of a batch would take a gigabyte."""
@@ -106,10 +107,9 @@ def _padded(scores: Tensor, first: Tensor, second: Tensor, jets: Jets, layout: A
 def _pairs(first: Tensor, second: Tensor) -> Tensor:
     """Compute `[..., (ln dR, ln kT, ln z, ln m^2)]` of particles with kinematics `[..., (ln pt, deta, dphi)]`."""
     _, deta, dphi = first.sub(second).unbind(-1)
-    turn = torch.minimum(dphi.abs(), 2 * torch.pi - dphi.abs())
     log_pt, other = first[..., 0], second[..., 0]
     softer, total = torch.minimum(log_pt, other), torch.logaddexp(log_pt, other)
-    distance = torch.hypot(deta, turn).clamp(min=1e-4).log()
+    distance = delta_r(deta, dphi).clamp(min=1e-4).log()
     # cosh a - cos b = 2 (sinh^2(a/2) + sin^2(b/2)) has no cancellation for close particles.
     angle = 4 * ((deta / 2).sinh().square() + (dphi / 2).sin().square())
     mass = log_pt + other + angle.clamp(min=1e-8).log()
