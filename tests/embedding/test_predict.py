@@ -369,7 +369,7 @@ def test_parts_without_labels_and_with_other_types_merge_to_one_run(tmp_path: Pa
 
 
 def test_merge_refuses_parts_that_do_not_belong_together(
-    tmp_path: Path, runs: dict[str, Path], sources: list[str]
+    tmp_path: Path, runs: dict[str, Path], sources: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def part(
         name: str, number: int, of: int = 2, model: str = "tagger", files: list[str] = sources, **more: Any
@@ -389,6 +389,9 @@ def test_merge_refuses_parts_that_do_not_belong_together(
         "two files are the same part[\\s\\S]*part 1 of 2": part("again.npz", 1),
         "not a part": tmp_path / "whole.npz",
     }
+    with monkeypatch.context() as before:
+        before.setattr("ssl_jets.zfile.metadata.__version__", "0.0.9")
+        wrong["the version of ssl-jets"] = part("version.npz", 2)
     for words, other in wrong.items():
         with pytest.raises(SslJetsError, match=words):
             merge_parts([first, other], out)

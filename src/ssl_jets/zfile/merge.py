@@ -25,6 +25,7 @@ from ssl_jets.zfile.writer import ZWriter
 
 SAME = {
     "format": "the kind of file",
+    "package_version": "the version of ssl-jets",
     "model_sha256": "the model",
     "level": "the level",
     "kept": "the kept columns",
