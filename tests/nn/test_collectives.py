@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ def objective(everyone: Tensor, own: Tensor) -> Tensor:
 
 
 def values_on_rank(out: Path) -> None:
-    """Save the gathered values, their gradient, and the values that a rank gathers alone."""
+    """Save the gathered values, their gradient, and the values that a rank gathers alone, without a warning."""
+    warnings.simplefilter("error")
     torch.distributed.init_process_group("gloo")
     own = values(rank()).requires_grad_()
     everyone = gather(own)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather
 
 _alone = ContextVar("alone", default=False)
 
@@ -47,11 +47,25 @@ def gather(values: Tensor) -> Tensor:
     """
     if world() == 1:
         return values
-    if torch.is_grad_enabled():
-        return torch.cat(all_gather(values.contiguous()))
-    parts = [torch.empty_like(values) for _ in range(world())]
-    dist.all_gather(parts, values.contiguous())
-    return torch.cat(parts)
+    joined: Tensor = _Gather.apply(values)
+    return joined
+
+
+class _Gather(torch.autograd.Function):
+    """Gather values; the gradient of a rank's values is the sum of what the losses of all ranks send to them."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        values = values.contiguous()
+        parts = [torch.empty_like(values) for _ in range(world())]
+        dist.all_gather(parts, values)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(gradient)
+        return gradient.chunk(world())[rank()]
 
 
 def from_first_rank(values: Tensor) -> Tensor:
