@@ -392,6 +392,8 @@ def test_merge_refuses_parts_that_do_not_belong_together(
     with monkeypatch.context() as before:
         before.setattr("ssl_jets.zfile.metadata.__version__", "0.0.9")
         wrong["the version of ssl-jets"] = part("version.npz", 2)
+    with pytest.raises(UsageError, match=r"(?s)exists.*the version of ssl-jets.*--force"):
+        part("version.npz", 2, resume=True)
     for words, other in wrong.items():
         with pytest.raises(SslJetsError, match=words):
             merge_parts([first, other], out)

@@ -12,8 +12,6 @@ from ssl_jets.runtime.atomic import check_output
 from ssl_jets.zfile import Column, ZMetadata
 from ssl_jets.zfile.opening import open_file
 
-_MAY_DIFFER = ("left_out", "package_version")
-"""Metadata that are known only at the end, or tell the version that wrote all rows."""
 _OPTIONS = {
     "model_sha256": "--model",
     "models": "--model",
@@ -29,8 +27,9 @@ _OPTIONS = {
     "discriminants": "--score",
     "temperatures": "--temperature",
     "z": "--with-z",
+    "package_version": "the version of ssl-jets",
 }
-"""Option that decides on each of the metadata."""
+"""What decides on each of the metadata, mostly an option."""
 
 
 def is_finished(out: Path, metadata: ZMetadata, columns: Sequence[Column]) -> bool:
@@ -44,7 +43,10 @@ def is_finished(out: Path, metadata: ZMetadata, columns: Sequence[Column]) -> bo
     with open_file(out) as file:
         stored, available = file.metadata, {*file.names}
     expected = json.loads(json.dumps(metadata.to_dict()))
-    names = [name for name in dict.fromkeys((*expected, "where")) if name not in _MAY_DIFFER]
+    may_differ = {"left_out"}  # known only at the end
+    if metadata.part is None:
+        may_differ.add("package_version")  # of all rows; parts of two versions are not merged
+    names = [name for name in dict.fromkeys((*expected, "where")) if name not in may_differ]
     differ = [name for name in names if stored.get(name) != expected.get(name)]
     if ("z" in available) != any(column.name == "z" for column in columns):  # no metadata of a scores file tell it
         differ.append("z")
