@@ -128,10 +128,10 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
         weighted=tasks is not None,
     )
     request = flattened(request, data, settings.data, run, begins=begins)
-    subset = labelled_subset(
-        data, request, settings.data.labelled, seed=settings.data.labelled_seed, setting="data.labelled"
-    )
     wanted = Wanted(*wanted_of(tasks)) if tasks else Wanted(classes=needs_labels, one_class=True)
+    subset = labelled_subset(
+        data, request, wanted, settings.data.labelled, seed=settings.data.labelled_seed, setting="data.labelled"
+    )
     counts = count_labelled(data.files, data.train, request, subset, wanted) if tasks or needs_labels else None
     inputs = TrainingInputs(settings, data, request, subset, run, fabric, begins)
 

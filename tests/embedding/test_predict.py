@@ -8,6 +8,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -152,6 +153,18 @@ def test_an_ensemble_is_the_mean_with_its_spread_in_the_classes_of_the_first(
     assert np.allclose(columns["D"], hbb.mean(0) / (hbb.mean(0) + qcd.mean(0)), rtol=1e-5)
     assert np.allclose(columns["D_spread"], (hbb / (hbb + qcd)).std(0, ddof=1), atol=1e-6)
     assert read_metadata(tmp_path / "s.npz")["scores"]["models"] == [model.sha256 for model in models]
+
+
+def test_regressions_trained_on_labelled_and_unlabelled_files_are_an_ensemble(
+    tmp_path: Path, sources: list[str]
+) -> None:
+    names = [save(tmp_path / str(seed), seed, kind="mean", head=False) for seed in (0, 1)]
+    labelled = replace(load_model(names[0]), labels=CLASSES)  # of its files: it has no head
+    save_model(labelled, names[0] / "model")
+    columns = run(names, sources, tmp_path / "s.npz")
+    z = [load_model(name).embed(read_jets(sources), precision="32-true") for name in names]
+    each = [load_model(name).regressed(one)[:, 0] for name, one in zip(names, z)]
+    assert np.allclose(columns["pred_jet_sdmass"], np.mean(each, axis=0), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["quantile", "gaussian"])

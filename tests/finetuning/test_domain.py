@@ -16,15 +16,17 @@ from torch import nn
 from ssl_jets.config import RunSettings
 from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.loading.in_memory import MemoryStream
+from ssl_jets.data.read import read_jets
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import UsageError
 from ssl_jets.finetuning import FinetuneSettings, finetune, resolve_finetune
-from ssl_jets.finetuning.adaptation import DannTerm, DistanceTerm, DomainTerm
+from ssl_jets.finetuning.adaptation import DannTerm, DistanceTerm, DomainTerm, attach
 from ssl_jets.finetuning.adaptation_settings import CoralSettings, DannSettings, ReweightSettings
 from ssl_jets.finetuning.objective import L2SPTerm, Objective
 from ssl_jets.finetuning.setup import build_objective
 from ssl_jets.finetuning.source_weights import SourceWeights
 from ssl_jets.jets import Jets, concatenate
+from ssl_jets.model import with_columns
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.domain.distance import SCALES, coral, mmd, sinkhorn
 from ssl_jets.nn.encoder import Encoder
@@ -258,6 +260,20 @@ def test_source_jets_of_weight_0_have_no_part_in_the_weights(sample_jets: Jets) 
         weighing = SourceWeights(ReweightSettings(), encoder)
         found.append((weighing.fit([source], [target], seed=0), weighing(target).tolist()))
     assert found[0] == found[1]
+
+
+def test_the_weights_of_a_student_are_of_z_of_its_teacher(pretrained: Path, class_files: list[JetFile]) -> None:
+    more = ("method.adapt=reweight", "method.mode=distil", "method.targets=[]", "model.blocks=1")
+    settings, teacher = settings_of(pretrained, class_files, "target.root", *more), load_model(pretrained)
+    jets = few_particles(with_columns(read_jets([str(class_files[0].source)], each=20), teacher.columns))
+    teacher.facts["training"] = teacher.training | {"columns": [*jets.columns][:-1]}
+    weights = attach(build_objective(settings, teacher, ()), settings.method, [TARGET])
+    assert weights is not None
+    before = weights.fit([jets], [harder(jets)], seed=0)
+    known = SourceWeights(ReweightSettings(), teacher.encoder)
+    fewer = jets.without({jets.columns[-1]})
+    assert before == known.fit([fewer], [harder(fewer)], seed=0)
+    assert torch.equal(weights(jets), known(fewer))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from ssl_jets.data.loading.in_memory import MemoryStream
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.finetuning.finetune import with_steps
+from ssl_jets.finetuning.setup import count_targets, open_labelled
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import random_like
@@ -251,3 +253,24 @@ def test_several_tasks_are_probed_at_once(pretrained: Path, class_files: list[Je
     assert model.head is not None
     assert model.regressor is not None
     assert float(model.regressor.targets.std[0]) != 1.0
+
+
+def test_labels_are_taken_of_jets_with_a_target(pretrained: Path, write_jetclass: Any) -> None:
+    def without_every_third_mass(branches: dict[str, Any]) -> None:
+        branches["jet_sdmass"] = np.where(np.arange(60) % 3, branches["jet_sdmass"], np.nan)
+
+    paths = [
+        write_jetclass("QCD.root", 60, edit=without_every_third_mass),
+        write_jetclass("none.root", 60, label=None, edit=without_every_third_mass),
+    ]
+    more = overridden(QUICK, "method.targets=[jet_sdmass]", "method.labels=50", "data.validation_fraction=0.1")
+    settings = resolve_finetune(pretrained, {"data": {"sources": [str(path) for path in paths]}}, more)
+    data, request, subset = open_labelled(settings)
+    assert subset is not None
+    assert len(subset) == 50
+    assert bool(subset.jet["jet_sdmass"].isfinite().all())
+    counts = count_targets(settings, data, request, subset)
+    assert counts.used == 50
+    # In proportion: as many of the unlabelled jets as of the class.
+    assert subset.labels is not None
+    assert int((subset.labels < 0).sum()) == pytest.approx(25, abs=2)

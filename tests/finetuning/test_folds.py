@@ -16,10 +16,12 @@ from ssl_jets.api import plan_finetuning
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.read import read_jets
 from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.data.split import split_fold
 from ssl_jets.errors import UsageError
+from ssl_jets.evaluation.scores import evaluate_scores
 from ssl_jets.finetuning import folds
 from ssl_jets.finetuning.folds import finetune_folds
 from ssl_jets.model_file import load_model
@@ -114,6 +116,21 @@ def test_out_of_fold_scores_are_those_of_the_model_that_has_not_seen_the_jet(
     finetune_folds(settings, tmp_path / "folds", resume=True, log=lines.append)
     again = read_scores(tmp_path / "folds" / "scores.root").columns
     assert all(np.array_equal(values, again[name]) for name, values in scores.columns.items())
+
+
+def test_out_of_fold_predictions_of_columns_come_with_the_true_ones(
+    pretrained: Path, class_files: list[JetFile], tmp_path: Path
+) -> None:
+    files, out = class_files[:2], tmp_path / "folds" / "scores.root"
+    targets = "method.targets=[jet_sdmass/jet_pt,aux_genpart_pid]"
+    finetune_folds(settings_of(pretrained, files, "method.mode=probe", "data.folds=2", targets), out.parent)
+    columns = read_scores(out).columns
+    jets = read_jets([str(file.source) for file in files], keep=("jet_sdmass", "jet_pt", "aux_genpart_pid"))
+    for name, values in jets.jet.items():
+        assert np.array_equal(columns[name], values.numpy())
+        assert columns[name].dtype == values.numpy().dtype
+    measured = evaluate_scores(out, tmp_path / "evaluation", log=lambda line: None)
+    assert [one.target for one in measured.regression] == ["jet_sdmass/jet_pt", "aux_genpart_pid"]
 
 
 @pytest.mark.parametrize("at_the_end", [False, True])

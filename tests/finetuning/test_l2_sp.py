@@ -59,3 +59,13 @@ def test_frozen_weights_have_no_anchor_and_checkpoints_do_not_hold_it() -> None:
     anchor = L2SPTerm(1.0, module, module.parameters())
     assert anchor.names == ["1.weight", "1.bias"]
     assert not anchor.state_dict()
+
+
+def test_the_held_out_loss_that_chooses_the_best_weights_has_no_penalty() -> None:
+    module = network()
+    anchor = L2SPTerm(1.0, module, module.parameters())
+    with torch.no_grad():
+        module[0].weight.add_(0.1)
+    assert float(penalty(anchor, module)) > 0
+    value, weight = penalty(anchor.eval(), module)
+    assert (float(value), weight) == (0, 0)

@@ -6,7 +6,7 @@ import io
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +294,16 @@ def test_the_command_prints_a_plan_and_trains_nothing(
     assert all(row["peak"] > 10**8 and row["seconds"] > 0 for row in found["rows"])
     assert "full, batch 8: " in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_batches_of_a_dry_run_may_lack_a_target_that_few_jets_have(
+    pretrained: Path, class_files: list[JetFile], batch: Jets, tmp_path: Path
+) -> None:
+    settings = settings_of(pretrained, class_files[:2], "method.targets=[label,jet_sdmass]", "method.mode=head")
+    missing = {"jet_sdmass": torch.full((16,), torch.nan)}
+    save_batches([replace(batch.select(torch.arange(16)), jet=missing)] * 3, tmp_path / "b.pt")
+    job = Job(settings.model_dump(mode="json"), list(class_files[0].label_names), str(tmp_path / "b.pt"))
+    assert measure(job).seconds > 0
 
 
 def test_a_dry_run_is_alone_also_where_its_process_is_one_of_a_launch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from ssl_jets.config import TrainSettings
 from ssl_jets.data.dataset import open_dataset
+from ssl_jets.data.loading.counting import Wanted
 from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.request import Request
 from ssl_jets.errors import UsageError
@@ -140,7 +141,7 @@ def test_the_method_inside_has_the_statistics_of_labelled_and_unlabelled_jets(
     settings = resolve_pretrain("semi_supervised", layers)
     files = open_dataset(settings.data)
     request = Request.of(settings.data, ("jet_sdmass",), weighted=True)
-    subset = labelled_subset(files, request, settings.data.labelled, seed=0)
+    subset = labelled_subset(files, request, Wanted(classes=True), settings.data.labelled, seed=0)
     assert subset is not None
     no_run: Any = None
     found = build_method(TrainingInputs(settings, files, request, subset, no_run, no_run, begins=True)).method

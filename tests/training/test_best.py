@@ -86,7 +86,9 @@ def test_the_weights_are_those_of_the_best_validation(
     assert result.best_step == (expected + 1 if any(metrics) else None)
     for name, value in method.state_dict().items():
         assert torch.equal(value, monitor.weights[expected][name]), name
-    assert ("note: the held-out jets chose these weights" in (run.folder / "log.txt").read_text()) == any(metrics)
+    messages = (run.folder / "log.txt").read_text()
+    assert ("note: the held-out jets chose these weights" in messages) == any(metrics)
+    assert ("no validation without a collapse has rankme: the model is of the last step" in messages) != any(metrics)
 
 
 def settings_of(files: list[JetFile], *more: str) -> RunSettings[MethodSettings]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -31,6 +31,7 @@ def choose_subset(
     request: Request,
     setting: str = "--labels",
     skipped: Counter[str] | None = None,
+    has_target: Callable[[Jets], Integers] | None = None,
 ) -> Jets:
     """Choose a subset of the labelled jets and read it into memory. Jets of files without labels are one class.
 
@@ -46,11 +47,13 @@ def choose_subset(
         request: columns to read.
         setting: the option of `labels`, for messages.
         skipped: counter that receives the number of skipped jets by reason.
+        has_target: function that returns the jets to choose from, bool `[jet]`, from jets with the jet columns of
+            `request`; by default those with a class.
 
     Raises:
         UsageError: more labels than there are, or fewer than one a class.
     """
-    found = _labelled(files, ranges, request, labels, seed)
+    found = _labelled(files, ranges, request, labels, seed, has_target)
     per_class = _per_class({index: one.jets for index, one in found.items()}, labels, setting)
     source = np.concatenate([found[index].first(number) for index, number in per_class.items()])
     source = source[np.argsort(source[:, 0], kind="stable")]
@@ -127,25 +130,33 @@ class _Smallest:
 
 
 def _labelled(
-    files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request, labels: float, seed: int
+    files: Sequence[JetFile],
+    ranges: Sequence[EntryRange],
+    request: Request,
+    labels: float,
+    seed: int,
+    has_target: Callable[[Jets], Integers] | None,
 ) -> dict[int, _Smallest]:
-    """Find the jets with a label and a weight that can be chosen, by class (0 if no file has labels)."""
+    """Find the jets that can be chosen, by class: -1 for none, 0 if no file has labels."""
     most = max(1, round(labels * count(ranges)) if labels <= 1 else int(labels))
     found: dict[int, _Smallest] = {}
     skipped = Counter[str]()
     unlabelled = not any(files[part.file].label_names for part in ranges)
-    for jets in ordered(files, ranges, narrow(request), skipped=skipped):
+    columns = request.jet_columns if has_target is not None else ()
+    for jets in ordered(files, ranges, replace(narrow(request), jet_columns=columns), skipped=skipped):
         assert jets.source is not None  # everything read from files has it
         assert jets.labels is not None
         weighted = np.ones(len(jets), dtype=bool) if jets.weights is None else jets.weights.numpy() > 0
         own = np.zeros(len(jets), dtype=np.int64) if unlabelled else jets.labels.numpy()
-        chosen = weighted & (own >= 0)
+        has = own >= 0 if has_target is None else has_target(jets)
+        chosen = weighted & has
         source, own_class = jets.source.numpy()[chosen], own[chosen]
         number = _random_numbers(files, source, seed)
         for index in np.unique(own_class).tolist():
             of_class = own_class == index
             found.setdefault(index, _Smallest(most)).add(number[of_class], source[of_class])
-        skipped += Counter({"weight 0": int((~weighted).sum()), "no label": int((weighted & (own < 0)).sum())})
+        lacks = "no label" if has_target is None else "no target"
+        skipped += Counter({"weight 0": int((~weighted).sum()), lacks: int((weighted & ~has).sum())})
     jets_found = sum(one.jets for one in found.values())
     require_jets(jets_found, "to learn from", where=file_names(files, ranges), left_out=skipped)
     return dict(sorted(found.items()))

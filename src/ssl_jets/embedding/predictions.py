@@ -92,7 +92,7 @@ def _check_models(models: Sequence[Model], paths: Sequence[str | Path]) -> None:
                 if model.particles is None
                 else "--level particle writes its predictions of particles",
             )
-    facts = [(sorted(model.labels), _targets(model)) for model in models]
+    facts = [(sorted(_classes(model)), _targets(model)) for model in models]
     for path, own in zip(names, facts):
         if own != facts[0]:
             where = f"{names[0]}, {path}"

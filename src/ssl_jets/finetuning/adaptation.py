@@ -12,6 +12,7 @@ from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.shared import shared_columns
 from ssl_jets.data.subset import subsample
 from ssl_jets.finetuning.adaptation_settings import DannSettings
+from ssl_jets.finetuning.modes.distil import DistillationTerm
 from ssl_jets.finetuning.objective import Objective, Term
 from ssl_jets.finetuning.settings import FinetuneSettings
 from ssl_jets.finetuning.source_weights import SourceWeights
@@ -40,9 +41,14 @@ def adapt(objective: Objective, inputs: TrainingInputs[FinetuneSettings]) -> Non
 
 
 def attach(objective: Objective, cfg: FinetuneSettings, target: Iterable[int]) -> SourceWeights | None:
-    """Attach the adaptation to target files, by index; return the source weights, which are still to be fitted."""
+    """Attach the adaptation to target files, by index; return the source weights, which are still to be fitted.
+
+    They are of z of the teacher in mode `distil`: its student has random weights.
+    """
     if cfg.adapt == "reweight":
-        objective.source_weights = SourceWeights(cfg.reweight, objective.encoder)
+        teacher = next((term for term in objective.terms.values() if isinstance(term, DistillationTerm)), None)
+        known = (objective.encoder,) if teacher is None else (teacher.encoder, teacher.columns)
+        objective.source_weights = SourceWeights(cfg.reweight, *known)
         return objective.source_weights
     if cfg.adapt == "dann":
         objective.terms["domain"] = DannTerm(cfg.dann, objective.encoder.dim, target)

@@ -85,7 +85,6 @@ def measure(job: Job) -> Cost:
     objective = build_objective(settings, load_model(settings.method.model), tuple(job.labels), particles)
     attach(objective, settings.method, job.target)
     learning = parameter_count(objective)
-    objective.fit_statistics(batches)
     seconds = MODES[settings.method.mode](settings).dry_run(objective, batches, fabric)
     Monitor(batches[0], settings.train.batch_size, len(job.labels)).check(objective, 0.0)
     return Cost(peak(fabric.device), 0, seconds, learning)

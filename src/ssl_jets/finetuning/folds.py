@@ -99,14 +99,16 @@ def with_fold(settings: RunSettings[FinetuneSettings], fold: int) -> RunSettings
 
 
 def _write_scores(folds: list[RunSettings[FinetuneSettings]], models: list[Model], path: Path, log: Log) -> None:
-    """Write the scores of all jets, in input order; they are held in memory, about 50 bytes and 4 a class each."""
+    """Write the scores and true targets of all jets, in input order; in memory, about 50 bytes and 4 a class each."""
     blocks: list[dict[str, Array]] = []
     for fold, (settings, model) in enumerate(zip(folds, models, strict=True)):
         data = open_dataset(settings.data)
         blocks += [rows | {"fold": np.full(len(rows["label"]), fold)} for rows in _rows(settings, data, model, log)]
     rows = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
     order = np.lexsort((rows["source_jet"], rows["source_entry"], rows["source_file"]))
-    columns = [Column(name, _KEY.get(name, "f4")) for name in rows]
+    kept = folds[0].method.jet_columns
+    types = _KEY | {name: data.files[0].types.of[name].str for name in kept}
+    columns = [Column(name, types.get(name, "f4")) for name in rows]
     scores = replace(
         ScoresOutput([models[0]]).metadata,
         temperatures=(1.0,) * len(models),
@@ -121,6 +123,7 @@ def _write_scores(folds: list[RunSettings[FinetuneSettings]], models: list[Model
         label_names=tuple(data.label_names),
         digests=tuple(file.digest for file in data.files),
         schemas=tuple(file.schema.sha256 for file in data.files),
+        kept=kept,
         where=folds[0].data.where,
         scores=scores,
     )
@@ -130,11 +133,12 @@ def _write_scores(folds: list[RunSettings[FinetuneSettings]], models: list[Model
 
 
 def _rows(settings: RunSettings[FinetuneSettings], data: Dataset, model: Model, log: Log) -> Iterator[dict[str, Array]]:
-    """Yield keys, labels and scores of the jets that a fold holds out."""
+    """Yield keys, labels, scores and true regression targets of the jets that a fold holds out."""
     output = ScoresOutput([model])
     columns = output.prepare(data.files, log)
     collections = requests_of(model.collections)
-    request = Request.of(settings.data, columns=columns, context=model.context, collections=collections)
+    kept = settings.method.jet_columns
+    request = Request.of(settings.data, kept, columns, context=model.context, collections=collections)
     options: Any = {"device": default_device(), "workers": settings.data.workers, "precision": SCORES_PRECISION}
     for jets, z in embed_parts(model.encoder, data.files, data.held_out, request, **options):
         assert jets.source is not None
@@ -143,7 +147,7 @@ def _rows(settings: RunSettings[FinetuneSettings], data: Dataset, model: Model, 
         if jets.labels is not None:
             rows["label"] = jets.labels.numpy()
         rows |= output.compute(jets, Encoded(z, torch.empty(0, 0)))
-        yield rows
+        yield rows | {name: jets.jet[name].numpy() for name in kept}
 
 
 def _accuracy(rows: dict[str, Array], labels: tuple[str, ...]) -> str:

@@ -147,6 +147,7 @@ class Objective(Method):
 class L2SPTerm(Term):
     """L2-SP penalty (arXiv:1802.01483): strength / 2 sum (w - w_0)^2 over the pretrained weights that are trained.
 
+    The loss of held-out jets is without it, as without weight decay: it would prefer weights of early steps.
     w_0, the weights of `encoder`, is not saved in checkpoints: a resumed run loads the pretrained model again.
 
     Args:
@@ -163,8 +164,10 @@ class L2SPTerm(Term):
         for number, name in enumerate(self.names):
             self.register_buffer(f"start{number}", weights[name].detach().clone(), persistent=False)
 
-    def forward(self, objective: Objective, z: Tensor, jets: Jets, progress: float) -> Tensor:
-        """Compute the penalty, which does not depend on the jets."""
+    def forward(self, objective: Objective, z: Tensor, jets: Jets, progress: float) -> Tensor | Mean:
+        """Compute the penalty, which does not depend on the jets; of weight 0 in evaluation mode."""
+        if not self.training:
+            return Mean(z.new_zeros(()), 0.0)
         weights = dict(objective.encoder.named_parameters())
         total = z.new_zeros(())
         for number, name in enumerate(self.names):

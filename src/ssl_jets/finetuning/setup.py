@@ -69,7 +69,8 @@ def open_labelled(
     particle_targets(settings, data)  # raises before anything is read
     request = replace(request, particle_labels=settings.method.particle_targets)
     request = flattened(request, data, settings.data, run, begins=begins)
-    return data, request, labelled_subset(data, request, settings.method.labels, seed=settings.method.subset_seed)
+    method = settings.method
+    return data, request, labelled_subset(data, request, _wanted(method), method.labels, seed=method.subset_seed)
 
 
 def _seen(
@@ -131,8 +132,12 @@ def count_targets(
     Raises:
         DataError: there are none, or only jets of one class although classes are to be learned.
     """
-    wanted = Wanted(*wanted_of(settings.method), settings.method.particle_targets)
-    return count_labelled(data.files, data.train, request, subset, wanted)
+    return count_labelled(data.files, data.train, request, subset, _wanted(settings.method))
+
+
+def _wanted(method: FinetuneSettings) -> Wanted:
+    """Return the targets to learn."""
+    return Wanted(*wanted_of(method), method.particle_targets)
 
 
 def in_batches(data: Dataset, settings: RunSettings[FinetuneSettings]) -> Dataset:

@@ -1,4 +1,4 @@
-"""Weights of source jets, for `--adapt reweight`: density ratio in z of the encoder before finetuning."""
+"""Weights of source jets, for `--adapt reweight`: density ratio in z of the model before finetuning."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ssl_jets.finetuning.adaptation_settings import ReweightSettings
 from ssl_jets.jets import Jets, concatenate
-from ssl_jets.model import embed_jets
+from ssl_jets.model import embed_jets, with_columns
 from ssl_jets.nn.domain.density_ratio import DensityRatio, DensityRatioFit
 from ssl_jets.nn.ema import teacher_of
 from ssl_jets.nn.encoder import BaseEncoder
@@ -17,17 +17,23 @@ from ssl_jets.nn.tasks import weights_of
 
 
 class SourceWeights(nn.Module):
-    """Density-ratio weight of each jet, from a frozen copy of the pretrained encoder; both go into the checkpoint."""
+    """Density-ratio weight of each jet, from a frozen copy of an encoder; both go into the checkpoint.
 
-    def __init__(self, cfg: ReweightSettings, encoder: BaseEncoder) -> None:
+    Args:
+        cfg: settings of the weights.
+        encoder: the encoder before finetuning.
+        columns: columns and features that it was trained with; None for all that the jets have.
+    """
+
+    def __init__(self, cfg: ReweightSettings, encoder: BaseEncoder, columns: tuple[str, ...] | None = None) -> None:
         super().__init__()
-        self.encoder = teacher_of(encoder)
+        self.encoder, self.columns = teacher_of(encoder), columns
         self.ratio = DensityRatio(encoder.dim, cfg.clip)
 
     @torch.no_grad()
     def forward(self, jets: Jets) -> Tensor:
         """Compute the weight of each jet `[jet]`; its mean over the source, with the weights of the jets, is 1."""
-        weights: Tensor = self.ratio(self.encoder(jets, z_only=True).z)
+        weights: Tensor = self.ratio(self.encoder(self._seen(jets), z_only=True).z)
         return weights
 
     def fit(self, source: Iterable[Jets], target: Iterable[Jets], seed: int) -> DensityRatioFit:
@@ -44,7 +50,10 @@ class SourceWeights(nn.Module):
             jets = concatenate(list(batches))
             jets = jets.select(weights_of(jets).nonzero()[:, 0])
             order = torch.randperm(len(jets), generator=generator)
-            return embed_jets(self.encoder, jets)[order], weights_of(jets)[order]
+            return embed_jets(self.encoder, self._seen(jets))[order], weights_of(jets)[order]
 
         z, weights = shuffled(source)
         return self.ratio.fit(z, shuffled(target)[0], weights)
+
+    def _seen(self, jets: Jets) -> Jets:
+        return jets if self.columns is None else with_columns(jets, self.columns)

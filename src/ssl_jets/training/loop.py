@@ -111,6 +111,9 @@ def fit(
             f"the model is of step {best}, the best of all validations: {state.best.name} {state.best.value:.4g}"
         )
         run.log_message("note: the held-out jets chose these weights; jets of other files test them without bias")
+    elif settings.keep == "best":
+        name = state.best.name
+        run.log_message(f"warning: no validation without a collapse has {name}: the model is of the last step")
     return replace(state.result(), best_step=best)
 
 

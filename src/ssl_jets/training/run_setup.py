@@ -17,6 +17,7 @@ from ssl_jets.config import MethodSettings, MethodT, RunSettings, TrainSettings
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.inputs import check_definitions, with_definitions
+from ssl_jets.data.loading.counting import Wanted, with_any_target
 from ssl_jets.data.loading.mixed import together
 from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.profile import find_suspicions
@@ -96,20 +97,22 @@ def require_labels(data: Dataset, message: str, hint: str = "") -> None:
 
 
 def labelled_subset(
-    data: Dataset, request: Request, labels: float | None, *, seed: int, setting: str = "--labels"
+    data: Dataset, request: Request, wanted: Wanted, labels: float | None, *, seed: int, setting: str = "--labels"
 ) -> Jets | None:
     """Choose labelled training jets, in memory; None for all of them.
 
     Args:
         data: the files; jets that are skipped are counted in it.
         request: columns to read.
+        wanted: targets of the training: jets with a class are chosen, or with any target if no classes are learned.
         labels: a share of the labelled jets (at most 1.0) or a number of them; None for all.
         seed: seed of the choice.
         setting: name of the setting, for messages.
     """
     if labels is None or labels == 1.0:
         return None
-    jets = choose_subset(data.files, data.train, labels, seed, request, setting, data.skipped_jets)
+    has = None if wanted.classes else partial(with_any_target, data.files, wanted)
+    jets = choose_subset(data.files, data.train, labels, seed, request, setting, data.skipped_jets, has)
     return jets if request.flatten is None else request.flatten.resampled(jets, seed)
 
 

@@ -183,6 +183,12 @@ def _masks(files: Sequence[JetFile], jets: Jets, wanted: Wanted) -> dict[str, In
     return masks
 
 
+def with_any_target(files: Sequence[JetFile], wanted: Wanted, jets: Jets) -> Integers:
+    """Return which jets have any target, bool `[jet]`; all if there is no target to learn."""
+    masks = list(_masks(files, jets, wanted).values())
+    return np.any(masks, axis=0) if masks else np.ones(len(jets), dtype=bool)
+
+
 def _in_file(file: JetFile, name: str) -> bool:
     """Check whether a file has the classes, or a label of particles."""
     return bool(file.label_names) if name == _CLASS else name in file.particle_labels
