@@ -43,6 +43,7 @@ def test_a_run_that_another_process_is_training_is_neither_taken_up_nor_replaced
             with pytest.raises(SslJetsError, match="another process is training"):
                 act(TrainingRun(tmp_path / "r"))
         assert (tmp_path / "r" / "config.yaml").is_file()
+        assert [path.name for path in tmp_path.iterdir()] == ["r"]  # no hidden folder is left
         other.kill()
     TrainingRun(tmp_path / "r").create(SETTINGS, force=True)
 

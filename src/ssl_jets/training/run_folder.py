@@ -132,9 +132,10 @@ class TrainingRun:
         folder = real(self.folder)
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            old = WorkFolder(folder) if (folder / "config.yaml").is_file() else None
-            if old is not None:
+            old = None
+            if (folder / "config.yaml").is_file():
                 self.lock()
+                old = WorkFolder(folder)
                 folder.rename(old.path / "old")
             folder.mkdir(exist_ok=True)
             self.lock()

@@ -105,12 +105,12 @@ def _significance(task: ClassificationMetrics, album: Album, background: str) ->
 
 
 def _passed(point: Rejection) -> str:
-    """Return the background jets that pass; with weights their sums, whose ratio is the rejection."""
+    """Return the background jets that pass; with weights of mean 1 their sums, whose ratio is the rejection."""
     jets = f"{point.survivors:,} of {point.background_jets:,}"
     if (point.survivor_weight, point.background_weight) == (point.survivors, point.background_jets):
         return jets
     by_weight = f"{page.significant(point.survivor_weight, 4)} of {page.significant(point.background_weight, 4)}"
-    return f"{by_weight} by weight ({jets} jets)"
+    return f"{by_weight} by weight of mean 1 ({jets} jets)"
 
 
 def _best(task: ClassificationMetrics, signal: str) -> tuple[str, str]:
