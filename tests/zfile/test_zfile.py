@@ -126,7 +126,7 @@ def test_tokens_are_one_row_per_particle(tmp_path: Path, suffix: str) -> None:
     back = read_z(tmp_path / f"out{suffix}", level="particle")
     assert np.array_equal(back.z, rows["token"])
     assert np.array_equal(back.columns["particle"], [0, 1, 2, 3])
-    with pytest.raises(DataError, match=r"(?s)column `z`.*particle"):
+    with pytest.raises(DataError, match=r'(?s)column `z`.*level="particle"'):
         read_z(tmp_path / f"out{suffix}")
 
 

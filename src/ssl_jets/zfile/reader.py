@@ -161,7 +161,7 @@ def _check_vector(path: Path, names: Sequence[str], vector: str) -> None:
         f"a z file has a column `{vector}`",
         where=path,
         found=", ".join(names) or "no columns of numbers",
-        hint="ssl-jets embed without --level particle" if particle_level else None,
+        hint='tokens have level="particle"; for z: embed without --level particle' if particle_level else None,
     )
 
 
