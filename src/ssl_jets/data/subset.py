@@ -143,7 +143,7 @@ def _labelled(
     skipped = Counter[str]()
     unlabelled = not any(files[part.file].label_names for part in ranges)
     columns = request.jet_columns if has_target is not None else ()
-    for jets in ordered(files, ranges, replace(narrow(request), jet_columns=columns), skipped=skipped):
+    for jets in ordered(files, ranges, narrow(request, columns), skipped=skipped):
         assert jets.source is not None  # everything read from files has it
         assert jets.labels is not None
         weighted = np.ones(len(jets), dtype=bool) if jets.weights is None else jets.weights.numpy() > 0
@@ -162,10 +162,10 @@ def _labelled(
     return dict(sorted(found.items()))
 
 
-def narrow(request: Request) -> Request:
-    """Return the request with only the columns that are needed to find bad jets."""
+def narrow(request: Request, jet_columns: tuple[str, ...] = ()) -> Request:
+    """Return the request with only the columns that are needed to find bad jets, and some jet columns."""
     columns = request.columns if request.bad_jets == "skip" else ("pt",)
-    return replace(request, jet_columns=(), columns=columns, particle_labels=())
+    return replace(request, jet_columns=jet_columns, columns=columns, particle_labels=())
 
 
 def _per_class(jets: Mapping[int, int], labels: float, setting: str) -> dict[int, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -139,7 +138,7 @@ class _Tally(NamedTuple):
         """Count the jets of entry ranges; only what decides is read."""
         skipped = Counter[str]()
         columns = request.jet_columns if wanted.columns is not None else ()
-        batches = ordered(files, ranges, replace(narrow(request), jet_columns=columns), skipped=skipped)
+        batches = ordered(files, ranges, narrow(request, columns), skipped=skipped)
         tally = cls.of(files, batches, wanted, skipped)
         require_jets(tally.used, "to learn from", where=file_names(files, ranges), left_out=skipped)
         return tally
@@ -153,9 +152,9 @@ class _Tally(NamedTuple):
         number, used, left_out = 0, 0, Counter[str]() if skipped is None else skipped
         for jets in batches:
             weighted = np.ones(len(jets), dtype=bool) if jets.weights is None else jets.weights.numpy() > 0
-            masks = {name: mask & weighted for name, mask in _masks(files, jets, wanted).items()}
-            chosen = np.any(list(masks.values()), axis=0) if masks else weighted
-            having.update({name: int(mask.sum()) for name, mask in masks.items()})
+            masks = _masks(files, jets, wanted)
+            chosen = weighted & _any_of(masks, len(jets))
+            having.update({name: int((mask & weighted).sum()) for name, mask in masks.items()})
             lacks = {"weight 0": int((~weighted).sum()), "no target": int((weighted & ~chosen).sum())}
             left_out.update({reason: lost for reason, lost in lacks.items() if lost})
             number, used = number + int(weighted.sum()), used + int(chosen.sum())
@@ -185,8 +184,12 @@ def _masks(files: Sequence[JetFile], jets: Jets, wanted: Wanted) -> dict[str, In
 
 def with_any_target(files: Sequence[JetFile], wanted: Wanted, jets: Jets) -> Integers:
     """Return which jets have any target, bool `[jet]`; all if there is no target to learn."""
-    masks = list(_masks(files, jets, wanted).values())
-    return np.any(masks, axis=0) if masks else np.ones(len(jets), dtype=bool)
+    return _any_of(_masks(files, jets, wanted), len(jets))
+
+
+def _any_of(masks: Mapping[str, Integers], jets: int) -> Integers:
+    found: Integers = np.any([*masks.values()], axis=0) if masks else np.ones(jets, dtype=bool)
+    return found
 
 
 def _in_file(file: JetFile, name: str) -> bool:
